@@ -1,0 +1,125 @@
+# What people type. `make help` lists it. Everything runs in .venv, which make creates.
+#
+#   SWEEP=    the spec (default: the sweep submitted last, else sweeps/demo.yaml)
+#   RESULTS=  the results folder (default: results)
+#   TRIAL=    a trial's number, or its directory's name
+#   ARGS=     overrides and options for the command behind the target, such as
+#             ARGS='learning_rate=1e-5,3e-5 --dry-run'
+#   TORCH=    what `make setup-train` installs (default: the CPU build where there is no NVIDIA GPU)
+#   PYTHON=   the Python (3.11 or newer) that .venv is made of
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+SWEEP ?=
+RESULTS ?= results
+ARGS ?=
+# Root's own Python often lies below /root, where the jobs of an ordinary user cannot reach it.
+PYTHON ?= $(shell if [ "$$(id -u)" = 0 ] && /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo /usr/bin/python3; else echo python3; fi)
+# Plain torch on Linux brings gigabytes of CUDA, also to a machine without a GPU.
+TORCH ?= $(shell if [ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/dev/null 2>&1; then echo torch==2.13.0; else echo torch==2.13.0+cpu; fi)
+
+NAMED_SWEEP = $(if $(SWEEP),'$(SWEEP)')
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+ORCHESTRATOR := $(BIN)/orchestrator
+
+.PHONY: help
+help:  ## this list
+	@echo "Hyperparameter sweeps as Slurm job arrays. Start with: make demo"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+	@echo
+	@echo "SWEEP=sweeps/x.yaml, RESULTS=folder and ARGS='learning_rate=1e-5,3e-5 --dry-run'"
+	@echo "go with submit, status and collect."
+
+# --- setting up ---------------------------------------------------------------------------------
+
+.PHONY: setup setup-train
+setup: .venv/.setup  ## install the orchestrator (all that a login node needs)
+setup-train: .venv/.setup-train  ## install what train/ needs too: PyTorch and more
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, not " + sys.version.split()[0] + "; name one with PYTHON=" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.setup: .venv/.made pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+.venv/.setup-train: .venv/.setup
+	@echo "installing $(TORCH) and the training packages (minutes)"
+	@$(PIP) '$(TORCH)' || { \
+	  echo "Your package index has no $(TORCH). For the CPU build set PIP_EXTRA_INDEX_URL to the CPU"; \
+	  echo "index that PyTorch's 'Get started' page names; for the CUDA build: TORCH=torch==2.13.0"; \
+	  exit 2; }
+	$(PIP) --editable '.[train]'
+	@touch $@
+
+.venv/.setup-dev: .venv/.setup-train
+	$(PIP) --editable '.[train,dev]'
+	@touch $@
+
+# --- sweeps -------------------------------------------------------------------------------------
+
+.PHONY: demo submit supervise status explain collect doctor
+demo: .venv/.setup-train  ## a small sweep of real trainings on this machine
+	$(ORCHESTRATOR) submit sweeps/demo.yaml --cluster local --results '$(RESULTS)' $(ARGS) || [ $$? -eq 1 ]
+	$(ORCHESTRATOR) collect sweeps/demo.yaml --results '$(RESULTS)'
+
+submit: .venv/.setup  ## submit what is new of SWEEP, or has to go on
+	@$(ORCHESTRATOR) submit $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
+
+supervise: .venv/.setup  ## look after it to its end; ARGS=--job does so as a job
+	@$(ORCHESTRATOR) supervise $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
+
+status: .venv/.setup  ## where its trials stand, and why some failed
+	@$(ORCHESTRATOR) status $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
+
+explain: .venv/.setup  ## the whole story of one trial: TRIAL=3
+	@$(ORCHESTRATOR) explain $(NAMED_SWEEP) --trial '$(TRIAL)' --results '$(RESULTS)' $(ARGS)
+
+collect: .venv/.setup  ## merge the results into a ranked leaderboard
+	@$(ORCHESTRATOR) collect $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
+
+doctor: .venv/.setup  ## this site's traps, and what is done about each
+	@$(ORCHESTRATOR) doctor --results '$(RESULTS)' $(ARGS)
+
+# --- a Slurm of your own, for tests and first tries (Debian, as root) ----------------------------
+
+.PHONY: cluster-up cluster-down
+cluster-up: .venv/.made  ## start a real Slurm of four pretended nodes
+	@$(BIN)/python -m tests.cluster up $(ARGS)
+
+cluster-down: .venv/.made  ## stop it
+	@$(BIN)/python -m tests.cluster down
+
+# --- the project itself -------------------------------------------------------------------------
+
+.PHONY: test test-all kill-points preemption-matrix storm lint golden bench
+test: .venv/.setup-dev lint  ## lint, types and tests, on a real Slurm where possible
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+test-all: .venv/.setup-dev lint  ## and the slow ones: the whole grid of 162 trials
+	$(BIN)/python -m pytest $(ARGS)
+
+kill-points: .venv/.setup-dev  ## kill `submit` 10,000 times: nothing lost or doubled
+	$(BIN)/python -m tests.faults.kill_points --n 10000 --processes 4 $(ARGS)
+
+preemption-matrix: .venv/.setup-dev  ## preempt in every way, into RESULTS.md
+	$(BIN)/python -m tests.cluster.preemption_matrix $(ARGS)
+
+lint: .venv/.setup-dev  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+golden: .venv/.setup-dev  ## record the golden files anew; review the diff
+	$(BIN)/python -m pytest -q tests/usecases/test_golden.py --record-golden
+
+storm: .venv/.setup-dev  ## 100 trials while all breaks (Debian, as root)
+	@$(BIN)/python -m tests.storm $(ARGS)
+
+bench: .venv/.setup-dev  ## benchmarks, printed as ratios
+	$(BIN)/python -m tests.benchmarks

@@ -1,0 +1,228 @@
+"""Writing a leaderboard as CSV, Markdown and Parquet. Runs on the login node.
+
+Each file is written aside and renamed, so a full disk leaves the old one. The same table gives the
+same bytes, and files that hold it already are left alone.
+
+**CSV** holds every row and column, numbers with all their digits. Text that a spreadsheet would
+take for a formula gets a leading ``'`` (OWASP ASVS 5.0 1.2.10, CWE-1236); numbers are left alone.
+A missing cell is empty, an empty text is ``""``, not-a-number is ``nan``; null and values that are
+no scalars are spelled as JSON spells them. Read it with ``keep_default_na=False``, else pandas
+takes the texts ``NA``, ``null`` and ``None`` for missing, and with ``dtype=str`` for columns of
+text that looks like numbers::
+
+    pandas.read_csv(path, keep_default_na=False, dtype={"trial": str})
+
+**Markdown** is for people: the first rows and fewer digits. **Parquet** is typed and needs pyarrow;
+it is left out where that is not installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from orchestrator import __version__
+from orchestrator.contract.errors import CorruptRecord, OrchestratorError
+from orchestrator.contract.file_errors import explain
+from orchestrator.contract.paths import SweepPaths
+from orchestrator.contract.records import dump_record, read_record
+from orchestrator.domain.leaderboard import Leaderboard
+from orchestrator.domain.plain_text import one_line
+from orchestrator.runtime import durable
+
+# More than a page shows; GitHub shows no Markdown beyond 512 kB.
+MARKDOWN_RANKED, MARKDOWN_OTHERS = 200, 50
+MARKDOWN_CELL_CHARS = 80
+_FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|nan)")
+_NEEDS_QUOTES = re.compile('[",\r\n]|^\\s|\\s$')
+# Texts joined by NUL of which none needs a change: words of harmless characters.
+_IS_PLAIN = re.compile("(?:[A-Za-z0-9][A-Za-z0-9_.:/-]*\0)*[A-Za-z0-9][A-Za-z0-9_.:/-]*|")
+_MARKDOWN = re.compile(r"[\\`*|~<>\[\]]|&(?=[#\w])|(?<![^\W_])_|_(?![^\W_])")
+
+
+def write_leaderboard(board: Leaderboard, sweep: SweepPaths, stamp: str | None = None) -> list[str]:
+    """Write the leaderboard's files and return their paths.
+
+    Args:
+        board: What to write.
+        sweep: Where to.
+        stamp: Digest of all that ``board`` was made from. Files that were written with the same
+            one, and are as they were left, are not written again. None always writes.
+
+    Raises:
+        OrchestratorError: A file could not be written; it is as it was before.
+    """
+    has_parquet = importlib.util.find_spec("pyarrow") is not None
+    extensions = ["csv", "md", "parquet"] if has_parquet else ["csv", "md"]
+    paths = [sweep.leaderboard(extension) for extension in extensions]
+    stamp_path = f"{sweep.cache}/leaderboard.json"
+    if stamp is not None and _read_stamp(stamp_path) == _describe_files(stamp, paths):
+        return paths
+    files: list[tuple[str, bytes]] = []
+    for extension, path in zip(extensions, paths, strict=True):
+        if extension == "csv":
+            data = format_csv(board.frame).encode("utf-8")
+        elif extension == "md":
+            data = format_markdown(board).encode("utf-8")
+        else:
+            buffer = io.BytesIO()
+            board.frame.to_parquet(buffer, engine="pyarrow", index=False)
+            data = buffer.getvalue()
+        files.append((path, data))
+    try:
+        durable.replace_all(files)
+    except OSError as error:
+        path, error.filename = error.filename, None
+        raise OrchestratorError(
+            f"{path}: not written, the old one is as it was: {explain(error)}"
+        ) from None
+    if stamp is not None:
+        try:
+            os.makedirs(sweep.cache, mode=0o700, exist_ok=True)
+            durable.replace(stamp_path, dump_record(_describe_files(stamp, paths)))
+        except OSError:
+            pass  # they are written again the next time
+    return paths
+
+
+def _describe_files(stamp: str, paths: Sequence[str]) -> dict[str, Any]:
+    """Say what was written: its stamp, by which version, and how the files look."""
+    files: dict[str, Any] = {}
+    for path in paths:
+        try:
+            status = os.lstat(path)
+        except OSError:
+            continue
+        files[os.path.basename(path)] = [status.st_size, status.st_mtime_ns, status.st_mode]
+    return {"stamp": stamp, "version": __version__, "pandas": pd.__version__, "files": files}
+
+
+def _read_stamp(path: str) -> dict[str, Any] | None:
+    try:
+        return read_record(path)
+    except (OSError, CorruptRecord):
+        return None
+
+
+def format_csv(frame: pd.DataFrame) -> str:
+    """Format a leaderboard's frame as CSV; see the module's docstring."""
+    # Not DataFrame.to_csv: it cannot tell an empty text from a missing one, nor guard formulas,
+    # and takes three times as long.
+    header = ",".join(_csv_text(str(name)) for name in frame.columns)
+    columns = [_csv_cells(frame[name]) for name in frame.columns]
+    return "\n".join([header, *map(",".join, zip(*columns, strict=True))]) + "\n"
+
+
+def format_markdown(board: Leaderboard) -> str:
+    """Format the head of a leaderboard as Markdown, without the columns of constants."""
+    frame = board.frame.drop(columns=[*board.constants])
+    n_others = len(frame) - board.n_ranked
+    shown = pd.concat(
+        [
+            frame.iloc[: min(board.n_ranked, MARKDOWN_RANKED)],
+            frame.iloc[board.n_ranked : board.n_ranked + min(n_others, MARKDOWN_OTHERS)],
+        ]
+    )
+    shown = shown.dropna(axis="columns", how="all")
+    kept = [str(name) for name in shown.columns]
+    columns = [[_markdown_text(show_value(cell)) for cell in cell_values(shown[n])] for n in kept]
+    right = [pd.api.types.is_numeric_dtype(shown[name].dtype) for name in kept]
+    summary = board.summary
+    lines = [f"# {_markdown_text(summary.name)}", ""]
+    if summary.metric is not None:
+        lines += [f"Ranked by {_markdown_text(summary.metric)}, {summary.goal}.", ""]
+    else:
+        lines += ["No metric is named, so nothing is ranked.", ""]
+    lines += [f"{describe_counts(board)} {describe_usage(board)}".strip(), ""]
+    lines.append(_markdown_row(_markdown_text(name) for name in kept))
+    lines.append(_markdown_row("--:" if is_number else ":--" for is_number in right))
+    lines += [_markdown_row(cells) for cells in zip(*columns, strict=True)]
+    if len(shown) < len(frame):
+        lines += ["", f"… and {len(frame) - len(shown):,} more in leaderboard.csv."]
+    for name in board.constants:
+        if len(board.frame):
+            value = _markdown_text(show_value(cell_values(board.frame[name].iloc[:1])[0]))
+            lines += ([""] if name == board.constants[0] else []) + [
+                f"- {_markdown_text(name)}: {value}"
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def describe_counts(board: Leaderboard) -> str:
+    """Say how many trials there are in which state."""
+    if not board.counts:
+        return "No trials."
+    parts = ", ".join(f"{n:,} {state.value}" for state, n in board.counts.items())
+    n = len(board.frame)
+    return f"{n:,} trial{'s' if n != 1 else ''}: {parts}."
+
+
+def describe_usage(board: Leaderboard) -> str:
+    """Say what the sweep used; empty before anything ran."""
+    usage = board.usage
+    if usage.wall_h <= 0:
+        return ""
+    about = "about " if usage.is_estimate else ""
+    hours, unit = (usage.gpu_hours, "GPU-hours") if usage.gpu_hours else (usage.wall_h, "hours")
+    amount = f"{hours:,.0f} {unit}" if hours >= 100 else f"{hours:.3g} {unit}"
+    money = " + ".join(f"{cost:,.2f} {name}".strip() for name, cost in usage.cost.items())
+    share = board.goodput.lost_share
+    lost = f", {share:.1%} of it lost" if share >= 0.0005 else ""
+    return f"Used {about}{amount}{f', {money}' if money else ''}{lost}."
+
+
+def show_value(value: object, digits: int = 5) -> str:
+    """Show a cell to people: floats with so many digits, missing as nothing, text as it is."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.{digits}g}"
+    return str(value)
+
+
+def cell_values(column: pd.Series[Any]) -> list[Any]:
+    """Return a column's cells as Python values, None where there is none."""
+    # The stubs' na_value does not know None.
+    cells: list[Any] = column.to_numpy(dtype=object, na_value=None).tolist()  # type: ignore[call-overload]
+    return cells
+
+
+def _csv_cells(column: pd.Series[Any]) -> list[str]:
+    cells = cell_values(column)
+    if column.dtype == "Float64":
+        return ["" if cell is None else repr(cell) for cell in cells]
+    if column.dtype == "Int64":
+        return ["" if cell is None else str(cell) for cell in cells]
+    if column.dtype == "boolean":
+        return ["" if cell is None else show_value(cell) for cell in cells]
+    if _IS_PLAIN.fullmatch("\0".join([cell for cell in cells if cell is not None])):
+        return ["" if cell is None else cell for cell in cells]
+    return ["" if cell is None else _csv_text(cell) for cell in cells]
+
+
+def _csv_text(text: str) -> str:
+    if not text:
+        return '""'
+    if text[0] in _FORMULA and not _NUMBER.fullmatch(text):
+        text = "'" + text
+    if _NEEDS_QUOTES.search(text):
+        return '"' + text.replace('"', '""') + '"'
+    return text
+
+
+def _markdown_text(text: str) -> str:
+    text = one_line(text, MARKDOWN_CELL_CHARS)
+    return _MARKDOWN.sub(lambda found: "\\" + found[0], text)
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,106 @@
+"""``orchestrator explain``: the whole story of one trial."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+from orchestrator.cli.arguments import find_sweep, make_parser, results_hint, split_words
+from orchestrator.contract.errors import EXIT_OK, EXIT_TRY_AGAIN, UserError
+from orchestrator.contract.paths import TrialPaths
+from orchestrator.contract.states import TrialState
+from orchestrator.domain.plain_text import one_line, strip_controls
+from orchestrator.usecases.explain import Story, explain
+
+DESCRIPTION = """\
+Tell everything that happened to one trial: when it was submitted, where each
+attempt ran and how it ended, what was decided then and why, and what is next.
+"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; exits 3 if Slurm was needed and did not answer."""
+    parser = make_parser("explain", DESCRIPTION, "a spec or the name of a submitted sweep")
+    parser.add_argument(
+        "--trial", metavar="TRIAL", help="its number, or its directory's name (or the hash in it)"
+    )
+    options = parser.parse_intermixed_args(list(argv))
+    word, overrides = split_words(options.words)
+    if overrides:
+        raise UserError(f"explain takes no overrides: {overrides[0]}")
+    if not options.trial:
+        raise UserError("which trial? make explain TRIAL=3, with a number from make status")
+    sweep = find_sweep(options.results, word)
+    story = explain(sweep, options.trial)
+    if options.json:
+        print(json.dumps(_as_json(story)))
+    else:
+        _print(story, sweep.trial(story.trial.name), results_hint(options.results))
+    return EXIT_OK if story.unreachable is None else EXIT_TRY_AGAIN
+
+
+def _print(story: Story, paths: TrialPaths, where_else: str) -> None:
+    print(f"{story.trial.name}: {story.state.value}")
+    for name, value in (story.trial.params or {}).items():
+        print(f"  {one_line(name)} = {one_line(json.dumps(value, ensure_ascii=False), 100)}")
+    print()
+    day = None
+    for event in story.events:
+        if event.at is not None and event.at.date() != day:
+            day = event.at.date()
+            print(f"{day} (UTC)")
+        at = event.at.strftime("%H:%M:%S") if event.at is not None else " " * 8
+        print(f"  {at}  {event.who}: {one_line(strip_controls(event.words), 300)}")
+    print()
+    reason = f": {one_line(story.reason, 300)}" if story.reason else ""
+    print(f"now: {story.state.value}{reason}")
+    if story.slurm:
+        print(f"Slurm says: {one_line(story.slurm)}")
+    if story.unreachable is not None:
+        print(f"Slurm does not answer: {one_line(story.unreachable)}")
+    if story.paused is not None:
+        print(f"the sweep is paused: {one_line(story.paused, 300)}")
+        print(f"next: mend it, then make submit{where_else} ARGS=--retry-failed")
+    elif story.state is TrialState.FAILED and not story.is_final:
+        print(f"next: make submit{where_else} or make supervise decides whether it goes again")
+    else:
+        print(f"next: {_next(story.state, where_else)}")
+    folder = os.path.relpath(paths.root)
+    print(f"log: {folder}/log")
+    print(f"by hand: bash {folder}/trial.sbatch")
+
+
+def _next(state: TrialState, where_else: str) -> str:
+    again = f"make submit{where_else}"
+    return {
+        TrialState.NEW: f"{again} submits it",
+        TrialState.PENDING: "it waits for its turn",
+        TrialState.RUNNING: "it goes on",
+        TrialState.REQUEUED: "Slurm starts it again when there is room",
+        TrialState.DONE: f"make collect{where_else}",
+        TrialState.FAILED: f"{again} ARGS=--retry-failed tries it again, and all other failed ones",
+        TrialState.INTERRUPTED: f"{again} or make supervise takes it up again",
+        TrialState.LOST: f"{again} or make supervise takes it up again",
+        TrialState.CANCELLED: f"{again} ARGS=--retry-failed submits it again",
+        TrialState.UNKNOWN: "wait until Slurm answers; nothing is given up",
+    }[state]
+
+
+def _as_json(story: Story) -> dict[str, object]:
+    return {
+        "trial": story.trial.name,
+        "state": story.state.value,
+        "reason": story.reason,
+        "params": dict(story.trial.params or {}),
+        "events": [
+            {
+                "at": None if event.at is None else event.at.isoformat(),
+                "who": event.who,
+                "words": event.words,
+            }
+            for event in story.events
+        ],
+        "slurm": story.slurm,
+        "unreachable": story.unreachable,
+    }

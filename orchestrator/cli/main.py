@@ -1,0 +1,98 @@
+"""Entry point: finds the command, runs it, and turns errors into one line and an exit code.
+
+Exit codes: 0 all well, 1 some trials failed, 2 the user's mistake, 3 try again (the cluster does
+not answer, or the sweep is locked), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from orchestrator import __version__
+from orchestrator.contract.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR, OrchestratorError
+from orchestrator.contract.file_errors import explain, is_server_away
+from orchestrator.domain.plain_text import one_line
+
+COMMANDS = {
+    "submit": "submit what is new of a sweep, or has to go on",
+    "supervise": "look after it until every trial has ended",
+    "status": "show where its trials stand, and why some failed",
+    "explain": "tell the whole story of one trial",
+    "collect": "merge the results into a ranked leaderboard",
+    "doctor": "name this site's traps, and what is done about each",
+}
+EXIT_INTERRUPTED = 130
+# An error may quote what Slurm, git or a file said; longer ones help nobody.
+MAX_ERROR_CHARS = 4000
+
+HELP = """\
+usage: orchestrator COMMAND [SWEEP] [OPTIONS]
+
+Hyperparameter sweeps as Slurm job arrays: nothing lost, nothing run twice.
+
+commands:
+{commands}
+
+SWEEP is a spec such as sweeps/demo.yaml, or the name of a submitted sweep;
+without one, the sweep submitted last is meant. `orchestrator COMMAND --help`
+lists the options of a command.
+
+exit codes: 0 all well, 1 some trials failed, 2 your mistake, 3 try again
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    _settle_process()
+    command = argv[0] if argv else "--help"
+    if command in ("-h", "--help", "help"):
+        lines = (f"  {name:<9} {text}" for name, text in COMMANDS.items())
+        print(HELP.format(commands="\n".join(lines)), end="")
+        return 0 if argv else EXIT_USER_ERROR
+    if command in ("-V", "--version"):
+        print(f"orchestrator {__version__}")
+        return 0
+    if command not in COMMANDS:
+        print(f"orchestrator: no command {command!r}; use {', '.join(COMMANDS)}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    try:
+        # Lazy: each command imports only what it needs, so that --help is instant.
+        module = importlib.import_module(f"orchestrator.cli.{command}")
+        code: int = module.run(argv[1:])
+        sys.stdout.flush()
+        return code
+    except OrchestratorError as error:
+        _complain(str(error))
+        return error.exit_code
+    except OSError as error:  # a full or read-only disk, a quota, a file server that is away
+        if isinstance(error, BrokenPipeError):
+            # `orchestrator status | head`: the reader left; Python shall not complain at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        _complain(explain(error))
+        return EXIT_TRY_AGAIN if is_server_away(error) else EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("orchestrator: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _settle_process() -> None:
+    """Take from the environment what would hurt: a umask that locks us out, a narrow encoding."""
+    mask = os.umask(0o077)
+    os.umask(mask & 0o077)  # what we make we can use ourselves; others see no more than before
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _complain(text: str) -> None:
+    print(f"orchestrator: {one_line(text, MAX_ERROR_CHARS)}", file=sys.stderr)

@@ -1,0 +1,277 @@
+"""``orchestrator submit``: hand a sweep's trials to Slurm, or run them on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from orchestrator.adapters.executors.local import LocalEvent
+from orchestrator.adapters.profiles import choose_profile
+from orchestrator.adapters.slurm_cli import is_slurm_here
+from orchestrator.adapters.spec_file import read_spec
+from orchestrator.cli.arguments import make_parser, results_hint, split_words
+from orchestrator.contract.errors import EXIT_OK, EXIT_TRIALS_FAILED, UserError
+from orchestrator.contract.states import TrialState
+from orchestrator.domain.partition import JobShape
+from orchestrator.domain.plain_text import one_line
+from orchestrator.domain.spec import SweepSpec
+from orchestrator.usecases import workspace
+from orchestrator.usecases.observe import observe
+from orchestrator.usecases.submit import SubmitOptions, SubmitReport, submit
+
+DESCRIPTION = """\
+Submit what is new of a sweep, was interrupted or got lost. What is queued,
+running or finished is left alone, so the same command can be typed again.
+
+Overrides stand as KEY=VALUE[,VALUE...]: learning_rate=1e-5,3e-5 run_cap=10
+resources.gpus=2 partition=ondemand
+"""
+EXIT_INTERRUPTED = 130
+# Of reasons why trials go again; the rest is counted.
+MAX_REASONS = 10
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; see ``orchestrator.cli.main`` for the exit codes."""
+    parser = make_parser(
+        "submit", DESCRIPTION, "a spec such as sweeps/demo.yaml, and overrides KEY=VALUE"
+    )
+    parser.add_argument(
+        "--templates", metavar="FOLDER", help="templates folder (default: templates)"
+    )
+    parser.add_argument(
+        "--cluster", choices=("auto", "slurm", "local"), help="where to run (default: the spec's)"
+    )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="submit failed and cancelled trials again too"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be submitted, and submit nothing"
+    )
+    options = parser.parse_intermixed_args(list(argv))
+    word, overrides = split_words(options.words)
+    spec = read_spec(_spec_file(options.results, word), overrides)
+    templates = options.templates or default_templates()
+    profile = choose_profile(templates, spec)
+    cluster = _choose_cluster(options.cluster or spec.cluster)
+    err = Console(stderr=True, highlight=False, soft_wrap=True)
+    for warning in spec.warnings:
+        err.print(f"[yellow]warning:[/] {_plain(warning)}")
+    with contextlib.ExitStack() as stack:
+        report = submit(
+            spec,
+            profile,
+            SubmitOptions(options.results, templates, options.retry_failed, options.dry_run),
+            cluster,
+            lambda n_trials: _show_progress(stack, err, n_trials),
+        )
+    for warning in report.warnings:
+        err.print(f"[yellow]warning:[/] {_plain(warning)}")
+    failed = _count_failed(report) if cluster == "local" and not options.dry_run else 0
+    if options.json:
+        print(json.dumps(_as_json(report, options.dry_run)))
+    else:
+        _print_report(report, spec, options, failed)
+    if report.stopped:
+        return EXIT_INTERRUPTED
+    return EXIT_TRIALS_FAILED if failed else EXIT_OK
+
+
+def default_templates() -> str:
+    """Find the templates: in the working directory, else beside the installed package."""
+    if os.path.isdir("templates"):
+        return "templates"
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return os.path.join(package, "templates")
+
+
+def _spec_file(results: str, word: str | None) -> str:
+    if word is None:
+        last = workspace.last_sweep(results)
+        return workspace.DEFAULT_SPEC if last is None else last["spec"]
+    if not word.endswith((".yaml", ".yml")):
+        raise UserError(f"{word}: a sweep spec ends in .yaml; options start with --")
+    return word
+
+
+def _choose_cluster(wanted: str) -> str:
+    if wanted == "slurm" and shutil.which("sbatch") is None:
+        raise UserError("there is no sbatch on this machine; use --cluster local, or a login node")
+    if wanted != "auto":
+        return wanted
+    return "slurm" if is_slurm_here() else "local"
+
+
+def _show_progress(
+    stack: contextlib.ExitStack, console: Console, n_trials: int
+) -> Callable[[LocalEvent], None]:
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    stack.enter_context(progress)
+    bar = progress.add_task("trials", total=n_trials, words="")
+    counts = {"running": 0, "failed": 0}
+
+    def on_event(event: LocalEvent) -> None:
+        if not event.trial:
+            say = {
+                "stopping": "stopping: the running trials checkpoint; Ctrl-C again ends them now",
+                "killing": "ended what was still running; those trials go on from their last "
+                "checkpoint",
+            }
+            progress.console.print(say[event.kind])
+            return
+        counts["running"] += 1 if event.kind == "started" else -1
+        if event.kind == "ended":
+            counts["failed"] += event.exit_code != 0
+            progress.advance(bar)
+            if event.exit_code != 0:
+                progress.console.print(f"[red]failed:[/] {event.trial}")
+        words = f"{counts['running']} running"
+        words += f", {counts['failed']} failed" if counts["failed"] else ""
+        progress.update(bar, words=words)
+
+    return on_event
+
+
+def _count_failed(report: SubmitReport) -> int:
+    return observe(report.sweep).count().get(TrialState.FAILED, 0)
+
+
+def _print_report(
+    report: SubmitReport, spec: SweepSpec, options: argparse.Namespace, failed: int
+) -> None:
+    dry_run = options.dry_run
+    where_else = results_hint(options.results)
+    where = f"Slurm, partition {report.partition}" if report.cluster == "slurm" else "this machine"
+    print(f"{spec.name}: {_trials(report.n_trials)} on {where}")
+    words = ", ".join(f"{n} {state.value}" for state, n in report.states.items())
+    print(f"  before: {words or 'nothing to do'}")
+    if dry_run:
+        _print_dry_run(report)
+        return
+    if report.n_earlier > 0:
+        print(f"  beside them: {_trials(report.n_earlier)} of earlier versions of the spec")
+    for array in report.arrays if report.cluster == "slurm" else []:
+        print(f"  array {array.job_id} [{array.indices}]: {_trials(array.n_trials)}, each with")
+        print(f"    {_shape_words(array.shape)}")
+    choice = report.mode.choice if report.mode is not None else None
+    if report.arrays and choice is not None and not choice.requeue:
+        print(f"  resubmit mode: {choice.reason}")
+        print(f"    preempted trials go on with: make supervise{where_else} (or make submit again)")
+    verb = "ran" if report.cluster == "local" else "submitted"
+    print(f"  {verb}: {report.n_submitted}" + (f", failed: {failed}" if failed else ""))
+    _print_decisions(report)
+    n_failed = report.states.get(TrialState.FAILED, 0) + report.states.get(TrialState.CANCELLED, 0)
+    if n_failed and not report.n_submitted:
+        print(f"  failed trials go again with: make submit{where_else} ARGS=--retry-failed")
+    print(f"  files: {os.path.relpath(report.sweep.root)}")
+    if report.stopped:
+        print(f"stopped; go on with: make submit{where_else}")
+    elif report.cluster == "slurm":
+        print(f"next: make supervise{where_else} until all has ended, or make status{where_else};")
+        print(f"      when trials are done: make collect{where_else}")
+    else:
+        print(f"next: make collect{where_else}")
+
+
+def _print_decisions(report: SubmitReport) -> None:
+    """Print why trials go again or not: one line for each reason, however many share it."""
+    reasons: dict[str, list[str]] = {}
+    for name, decision in report.decisions.items():
+        if decision.reason:
+            reasons.setdefault(decision.reason, []).append(name)
+    for reason, names in list(reasons.items())[:MAX_REASONS]:
+        who = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        print(f"  {who}: {one_line(reason, 200)}")
+    if len(reasons) > MAX_REASONS:
+        print(f"  ... and {len(reasons) - MAX_REASONS} other reasons (journal.jsonl has all)")
+    if report.paused:
+        print(f"  paused: {one_line(report.paused, 300)}")
+        print("  nothing more is submitted; mend it, then: make submit ARGS=--retry-failed")
+
+
+def _print_dry_run(report: SubmitReport) -> None:
+    shapes: dict[JobShape, int] = {}
+    for planned in report.planned:
+        shapes[planned.shape] = shapes.get(planned.shape, 0) + 1
+    for shape, n_trials in shapes.items():
+        print(f"  {_trials(n_trials)}, each with {_shape_words(shape)}")
+    for planned in report.planned[:5]:
+        params = json.dumps(dict(planned.trial.params), ensure_ascii=False)
+        print(f"  {planned.name} {one_line(params, 2000)}")
+    if len(report.planned) > 5:
+        print(f"  ... and {len(report.planned) - 5} more")
+    print(f"  would submit: {len(report.planned)} (dry run: nothing was)")
+
+
+def _shape_words(shape: JobShape) -> str:
+    words = [f"{shape.nodes} nodes of"] if shape.nodes > 1 else []
+    if shape.gpus:
+        words.append(f"{shape.gpus} {shape.gpu_type or 'GPU'}{'s' if shape.gpus > 1 else ''},")
+    words.append(f"{shape.cpus} CPU{'s' if shape.cpus > 1 else ''}")
+    if shape.mem_mb is not None:
+        words[-1] += ","
+        words.append(f"{shape.mem_mb / 1024:.3g} GB")
+    if shape.time_min is not None:
+        words[-1] += ","
+        words.append(f"{shape.time_min // 60}:{shape.time_min % 60:02d} h")
+    return " ".join(words)
+
+
+def _as_json(report: SubmitReport, dry_run: bool) -> dict[str, Any]:
+    choice = report.mode.choice if report.mode is not None else None
+    return {
+        "sweep": report.sweep.name,
+        "folder": report.sweep.root,
+        "cluster": report.cluster,
+        "partition": report.partition,
+        "n_trials": report.n_trials,
+        "states_before": {state.value: n for state, n in report.states.items()},
+        "submitted": 0 if dry_run else report.n_submitted,
+        "would_submit": len(report.planned) if dry_run else None,
+        "arrays": [
+            {
+                "job_id": array.job_id,
+                "token": array.token,
+                "array": array.indices,
+                "n_trials": array.n_trials,
+            }
+            for array in report.arrays
+        ],
+        "paused": report.paused,
+        "decisions": [
+            {
+                "trial": name,
+                "action": decision.action.value,
+                "cause": decision.cause.value if decision.cause is not None else None,
+                "reason": decision.reason,
+            }
+            for name, decision in report.decisions.items()
+        ],
+        "requeue": None if choice is None else choice.requeue,
+        "requeue_reason": None if choice is None else choice.reason,
+        "warnings": report.warnings,
+        "stopped": report.stopped,
+    }
+
+
+def _trials(n_trials: int) -> str:
+    return f"{n_trials} trial" + ("s" if n_trials != 1 else "")
+
+
+def _plain(text: str) -> str:
+    return one_line(text, 1000).replace("[", r"\[")

@@ -1,0 +1,1 @@
+"""What every layer agrees on: errors, states, records and paths. Standard library only."""

@@ -1,0 +1,213 @@
+"""How records are written to and read from JSON, on login and compute nodes alike.
+
+Reading is strict, since these files come from half-killed processes and foreign programs: a size
+limit, no duplicate keys, an object at the top, and a reason in words for whatever is refused.
+Numbers that JSON cannot hold are written as the strings ``"nan"``, ``"inf"`` and ``"-inf"``, so
+that every JSON parser can read our records; programs may report the bare ``NaN`` of Python.
+
+The records, as they stand on disk:
+
+``attempts/<n>.json``
+    ``trial, attempt, node, host, boot_id, pid_namespace, pid, started_at, layout`` and, under
+    Slurm, ``job_id, array_job_id, array_task_id, restart_count, token``; ``resources``
+    (``partition, gpus, cpus, nodes, price_per_hour, currency``), ``progress_before`` (what the
+    trial had to show at the start: see ``orchestrator.runtime.progress``), ``claimed_unix`` (the
+    claim's time on the file server's clock) and ``resumes_from`` (what lay in ``checkpoints/``
+    then: ``mtime`` of the newest entry on that clock and its ``age_s``, or null). One that is told
+    to stop adds at once ``signal`` and ``told_unix`` (the file server's time), and its end
+    ``stopping_s``: how long it took from there. The end adds ``ended_at, wall_s, start_up_s``
+    (null if unknown), ``outcome, exit_code, signal, cause, requeue, progress`` and, of a failure,
+    ``kind`` and ``fingerprint`` (see ``orchestrator.runtime.cause``). The file's mtime is the
+    attempt's last heartbeat.
+``result.json``
+    ``trial, attempt, committed_at, metrics`` (last value of each key), ``n_reports``,
+    ``last_step`` (null without a curve), ``problems`` (lines that could not be used) and
+    ``attempts``: the end of every attempt so far, oldest first, as above without its identity.
+``loss_rate.json``
+    ``losses, observed_s``: attempts lost without a word, and the time of all, in node-seconds.
+``journal.jsonl``
+    One object a line with ``at`` and ``kind``; see ``orchestrator.adapters.journal``.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import stat
+
+from orchestrator.contract.errors import CorruptRecord
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+# A record is a few kilobytes; a metrics file of a long curve some megabytes.
+MAX_RECORD_BYTES = 16 * 2**20
+MAX_METRICS_BYTES = 256 * 2**20
+MAX_METRICS_LINE_BYTES = 2**20
+# A program that reports a new key each step would make a table of a million columns.
+MAX_METRICS = 1000
+# The words in ``outcome`` of an attempt. Plain strings: the compute node builds no tables.
+COMMITTED = "committed"
+REFUSED = "refused"  # finished, but another attempt had committed first
+PREEMPTED = "preempted"  # told to stop, or checkpointed and asked to be run again
+FAILED = "failed"
+SUPERSEDED = "superseded"  # stopped itself: a newer attempt holds the trial
+
+_NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+def dump_record(record: dict[str, Any]) -> bytes:
+    """Write a record as one line of standard JSON, non-finite numbers as strings."""
+    try:
+        text = json.dumps(record, allow_nan=False, separators=(", ", ": "))
+    except ValueError:
+        text = json.dumps(_spell_non_finite(record), allow_nan=False, separators=(", ", ": "))
+    return text.encode("ascii") + b"\n"
+
+
+def parse_record(data: bytes, source: str) -> dict[str, Any]:
+    """Read one JSON object.
+
+    Args:
+        data: The file's bytes.
+        source: What to call it in an error, usually its path.
+
+    Raises:
+        CorruptRecord: Not JSON, not an object, duplicate keys, too large or too deep.
+    """
+    if len(data) > MAX_RECORD_BYTES:
+        raise CorruptRecord(f"{source}: {len(data)} bytes, more than {MAX_RECORD_BYTES} allowed")
+    if not data.strip(b"\0 \t\r\n"):
+        raise CorruptRecord(f"{source}: empty")
+    try:
+        # As json.loads does it, without a new decoder for each of ten thousand records.
+        value = _DECODER.decode(data.decode(json.detect_encoding(data), "surrogatepass"))
+    except RecursionError:
+        raise CorruptRecord(f"{source}: nested too deeply") from None
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, too many digits
+        raise CorruptRecord(f"{source}: {error}") from None
+    if not isinstance(value, dict):
+        raise CorruptRecord(f"{source}: a {type(value).__name__}, not an object")
+    return value
+
+
+def read_record(path: str) -> dict[str, Any]:
+    """Read the JSON object in a file.
+
+    A link is not followed and a pipe not waited for: anything may lie where a record should.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CorruptRecord: It is no regular file, or see ``parse_record``.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise CorruptRecord(f"{path}: a link, pipe or socket, not a file") from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise CorruptRecord(f"{path}: not a regular file")
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(MAX_RECORD_BYTES + 1)
+    finally:
+        os.close(fd)
+    return parse_record(data, path)
+
+
+def metric_value(value: object) -> float | None:
+    """Read a metric from a result record: a number, or one of the spelled non-finite values.
+
+    Returns:
+        The number, NaN and infinities included; None for what is not a number.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
+    if isinstance(value, str):
+        return _NON_FINITE.get(value)
+    return None
+
+
+def parse_metrics_line(line: bytes) -> dict[str, Any]:
+    """Read one line that a program appended to its metrics file.
+
+    Raises:
+        ValueError: With the reason, when the line cannot be used.
+    """
+    if len(line) > MAX_METRICS_LINE_BYTES:
+        raise ValueError(f"line of {len(line)} bytes")
+    try:
+        value = json.loads(line, object_pairs_hook=_unique_pairs)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"a {type(value).__name__}, not an object")
+    return value
+
+
+def fold_metrics(lines: Iterable[bytes]) -> tuple[dict[str, Any], int, int | None, list[str]]:
+    """Fold a metrics file into the last value of each key.
+
+    Args:
+        lines: Its lines.
+
+    Returns:
+        The last value of each key but ``step``; how many lines could be used; the last step, or
+        None without one; and what was wrong with the other lines, at most ten of them. A last
+        line without its newline is used if it is whole and named if it is cut short.
+    """
+    metrics: dict[str, Any] = {}
+    n_reports = 0
+    last_step: int | None = None
+    problems: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            values = parse_metrics_line(line)
+        except ValueError as error:
+            if len(problems) < 10:
+                problems.append(f"line {number}: {error}")
+            continue
+        n_reports += 1
+        step = values.pop("step", None)
+        if isinstance(step, int) and not isinstance(step, bool):
+            last_step = step
+        metrics.update(values)
+        if len(metrics) > MAX_METRICS:
+            problems.append(f"line {number}: more than {MAX_METRICS} different metrics; stopped")
+            metrics = dict(list(metrics.items())[:MAX_METRICS])
+            break
+    return metrics, n_reports, last_step, problems
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"key {twice!r} stands twice")
+    return result
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_pairs)
+
+
+def _spell_non_finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    if isinstance(value, dict):
+        return {key: _spell_non_finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_spell_non_finite(item) for item in value]
+    return value

@@ -1,0 +1,57 @@
+"""Grouping trials into job arrays. Pure.
+
+Trials of one shape share an array, cut into chunks that the cluster takes. Slurm limits the largest
+index (``MaxArraySize`` - 1, whatever the count) and, where set, the tasks of one array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TypeVar
+
+ShapeT = TypeVar("ShapeT", bound=Hashable)
+ItemT = TypeVar("ItemT")
+
+
+def group_into_arrays(
+    items: Sequence[tuple[ItemT, ShapeT]], tasks_per_array: int
+) -> list[tuple[ShapeT, list[ItemT]]]:
+    """Group items by shape, in order of first appearance, into chunks of at most the limit.
+
+    Raises:
+        ValueError: ``tasks_per_array`` is under 1.
+    """
+    if tasks_per_array < 1:
+        raise ValueError(f"an array of at most {tasks_per_array} tasks holds no trial")
+    by_shape: dict[ShapeT, list[ItemT]] = {}
+    for item, shape in items:
+        by_shape.setdefault(shape, []).append(item)
+    return [
+        (shape, members[start : start + tasks_per_array])
+        for shape, members in by_shape.items()
+        for start in range(0, len(members), tasks_per_array)
+    ]
+
+
+def share_ceiling(sizes: Sequence[int], ceiling: int) -> list[int]:
+    """Split a ceiling of concurrent trials over arrays in proportion to their sizes.
+
+    Slurm's throttle (``--array=...%N``) is per array, so the ceiling of a sweep has to be divided.
+    Every array gets at least one, so with more arrays than the ceiling the sum exceeds it.
+
+    Returns:
+        A throttle per array; their sum is at most ``max(ceiling, len(sizes))``.
+    """
+    total = sum(sizes)
+    shares = [max(1, ceiling * size // total) if total else 1 for size in sizes]
+    spare = ceiling - sum(shares)
+    # What rounding down left goes to the largest arrays first; what the minimum of one took from
+    # the ceiling comes back from the largest shares.
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        if spare > 0 and shares[index] < sizes[index]:
+            shares[index] += 1
+            spare -= 1
+    while spare < 0 and max(shares, default=1) > 1:
+        shares[shares.index(max(shares))] -= 1
+        spare += 1
+    return shares

@@ -1,0 +1,123 @@
+"""GPU-hours and money of attempts, whatever became of their work; see ``domain.goodput`` for that.
+
+Pure. Every attempt counts, whatever became of it: the cluster was busy all the same.
+
+What an attempt cost is its wall time, times ``resources["gpus"]`` (GPUs of the whole attempt, over
+all its nodes) for GPU-hours, times ``resources["price_per_hour"]`` (price of one hour of the whole
+allocation) for money. Unknown is not nothing: without a price there is no cost, and sums over an
+attempt of unknown length say that they are estimates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from orchestrator.contract.states import TrialState
+from orchestrator.domain.trial_files import Attempt
+
+HOUR_S = 3600.0
+_NO_MONEY: Mapping[str, float] = MappingProxyType({})
+
+
+class Usage(NamedTuple):
+    """What attempts used."""
+
+    wall_h: float = 0.0
+    """Hours of allocations, whatever their size."""
+    gpu_hours: float = 0.0
+    """GPU-hours; 0 for programs without GPUs."""
+    cost: Mapping[str, float] = _NO_MONEY
+    """Money by currency, which are never added up; a currency without a price is not there."""
+    is_estimate: bool = False
+    """Whether the length of some attempt is a guess, or is not known at all."""
+
+
+def attempt_wall_s(attempt: Attempt, now_s: float, is_running: bool) -> tuple[float | None, bool]:
+    """Tell how long an attempt held its allocation.
+
+    Args:
+        attempt: The attempt.
+        now_s: Unix time.
+        is_running: Whether it runs now; else one without an end died at its last heartbeat.
+
+    Returns:
+        Seconds, or None when nothing is known; and whether that is an estimate.
+    """
+    if attempt.wall_s is not None:
+        return attempt.wall_s, attempt.is_estimate
+    if attempt.started_at is None:
+        return None, True
+    started_s = attempt.started_at.timestamp()
+    if attempt.ended_at is not None:
+        return max(0.0, attempt.ended_at.timestamp() - started_s), False
+    if is_running:
+        return max(0.0, now_s - started_s), False
+    if attempt.heartbeat_at is not None:
+        # Both on the file server's clock, where the claim says when it was made.
+        since = started_s if attempt.claimed_at is None else attempt.claimed_at
+        return max(0.0, attempt.heartbeat_at - since), True
+    return None, True
+
+
+def trial_usage(attempts: Iterable[Attempt], state: TrialState, now_s: float) -> Usage:
+    """Add up the attempts of one trial.
+
+    Args:
+        attempts: All of them, by number.
+        state: The trial's; while it runs its last attempt counts up to now.
+        now_s: Unix time.
+    """
+    attempts = tuple(attempts)
+    last = len(attempts) - 1
+    parts = []
+    for index, attempt in enumerate(attempts):
+        is_running = (
+            index == last
+            and attempt.outcome is None
+            and state is TrialState.RUNNING
+            and attempt.ended_at is None
+        )
+        wall_s, is_estimate = attempt_wall_s(attempt, now_s, is_running)
+        wall_h = (wall_s or 0.0) / HOUR_S
+        resources = attempt.resources
+        gpus = device_count(resources)
+        price = _amount(resources.get("price_per_hour"))
+        cost = _NO_MONEY
+        if price is not None:
+            currency = resources.get("currency")
+            cost = {currency if isinstance(currency, str) else "": price * wall_h}
+        parts.append(Usage(wall_h, wall_h * gpus, cost, is_estimate))
+    return parts[0] if len(parts) == 1 else sum_usage(parts)
+
+
+def sum_usage(usages: Iterable[Usage]) -> Usage:
+    """Add up usages, exactly rounded, so that their order does not matter."""
+    usages = list(usages)
+    if not usages:
+        return Usage()
+    wall_h, gpu_hours, costs, are_estimates = zip(*usages, strict=True)
+    money: dict[str, list[float]] = {}
+    for cost in costs:
+        for currency, amount in cost.items():
+            money.setdefault(currency, []).append(amount)
+    return Usage(
+        wall_h=math.fsum(wall_h),
+        gpu_hours=math.fsum(gpu_hours),
+        cost={currency: math.fsum(money[currency]) for currency in sorted(money)},
+        is_estimate=any(are_estimates),
+    )
+
+
+def device_count(resources: Mapping[str, object]) -> float:
+    """GPUs of an allocation; 0 where there are none, or the claim does not say."""
+    return _amount(resources.get("gpus")) or 0.0
+
+
+def _amount(value: object) -> float | None:
+    """Read a count or a price from a claim: a finite number of at least 0, else None."""
+    if type(value) is not int and type(value) is not float:
+        return None
+    return value if 0 <= value < 1e12 else None

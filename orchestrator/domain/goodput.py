@@ -1,0 +1,297 @@
+"""Goodput of a sweep: how much of the allocated time is in its results, and where the rest went.
+
+Pure. ``goodput = time that survives in committed results / allocated time``, both in device time:
+wall time, times the attempt's GPUs; an allocation without GPUs counts as one device. Time is
+counted in whole device-milliseconds, and every one of them goes to exactly one part, so the parts
+add up to what was allocated, exactly.
+
+What survives of an attempt:
+
+- of the one that committed: all of it;
+- of an earlier one: what it did up to the newest checkpoint that every later claim found (the
+  claim's ``resumes_from``), whatever ended it. Both times are the file server's. Without anything
+  in ``checkpoints/`` nothing survives;
+- of one whose successors recorded no such thing (records of older versions): all if it was
+  preempted with a checkpoint, else nothing, and the sum says that it is an estimate.
+
+Start-up of attempts that survive is taken off, where it is known (``runtime.start_up``).
+
+Not covered: a copy that found its trial committed or held, and left, writes no record (a line in
+the trial's log is all), so its seconds are in no part; neither are the seconds between the start of
+a job and the claim. A checkpoint that is a directory has the time of the directory itself, so one
+that is rewritten in place looks older than it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.contract import records
+from orchestrator.contract.errors import EXIT_CHECKPOINTED
+from orchestrator.contract.states import TrialState
+from orchestrator.domain.cost import attempt_wall_s, device_count
+from orchestrator.domain.trial_files import Attempt, TrialFiles
+from orchestrator.runtime.loss_rate import is_unannounced_loss
+
+HOUR_MS = 3_600_000
+RESULTS = "results"
+UNFINISHED = "unfinished"
+START_UP = "start_up"
+PREEMPTED = "preempted"
+KILLED = "killed"
+PROGRAM_FAILED = "program_failed"
+DUPLICATE = "duplicate"
+ABANDONED = "abandoned"
+# In the order in which they are shown, with what they mean. All but the first two are lost.
+PARTS: Mapping[str, str] = {
+    RESULTS: "in results",
+    UNFINISHED: "in trials that are not finished",
+    START_UP: "start-up, before the work",
+    PREEMPTED: "preempted, not saved",
+    KILLED: "killed or node failed, not saved",
+    PROGRAM_FAILED: "programs that failed",
+    DUPLICATE: "superseded or second to commit",
+    ABANDONED: "in trials that failed or were cancelled",
+}
+_FATE = {
+    TrialState.DONE: RESULTS,
+    TrialState.FAILED: ABANDONED,
+    TrialState.CANCELLED: ABANDONED,
+}
+
+
+@dataclass(frozen=True)
+class Goodput:
+    """Where the allocated time of a sweep went."""
+
+    parts_ms: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(PARTS, 0))
+    """Device-milliseconds by name of ``PARTS``; all are there."""
+    n_done: int = 0
+    """Trials with a committed result."""
+    n_failed: int = 0
+    """Trials that failed for good."""
+    resume_s: tuple[float, ...] = ()
+    """Seconds from the end of a preempted or killed attempt to the next, ascending."""
+    unit: str = "GPU-hours"
+    """``GPU-hours``, ``hours`` without any GPU, ``device-hours`` of both kinds."""
+    is_estimate: bool = False
+    """Whether the length, or the saved part, of some attempt is a guess."""
+
+    @property
+    def allocated_ms(self) -> int:
+        """Device-milliseconds of all attempts."""
+        return sum(self.parts_ms.values())
+
+    @property
+    def goodput(self) -> float:
+        """Share of the allocated time that is in results, 0 to 1; 0 when nothing was allocated."""
+        return self._share(self.parts_ms[RESULTS])
+
+    @property
+    def lost_share(self) -> float:
+        """Share that is in no result and in no trial that can still finish."""
+        kept = self.parts_ms[RESULTS] + self.parts_ms[UNFINISHED]
+        return self._share(self.allocated_ms - kept)
+
+    @property
+    def success_rate(self) -> float | None:
+        """Share of trials with a result among those that have one or failed; None without any."""
+        ended = self.n_done + self.n_failed
+        return self.n_done / ended if ended else None
+
+    @property
+    def done_per_hour(self) -> float | None:
+        """Trials with a result per device-hour; None when nothing was allocated."""
+        allocated = self.allocated_ms
+        return self.n_done * HOUR_MS / allocated if allocated else None
+
+    def resume_percentile_s(self, percent: float) -> float | None:
+        """Nearest-rank percentile of the seconds to resume; None if nothing was resumed."""
+        n = len(self.resume_s)
+        return self.resume_s[max(0, math.ceil(n * percent / 100) - 1)] if n else None
+
+    def _share(self, part_ms: int) -> float:
+        allocated = self.allocated_ms
+        return part_ms / allocated if allocated else 0.0
+
+
+def measure_goodput(trials: Iterable[tuple[TrialFiles, TrialState]], now_s: float) -> Goodput:
+    """Account for the time of a sweep.
+
+    Args:
+        trials: All trials with their states.
+        now_s: Unix time up to which running attempts count.
+    """
+    parts = dict.fromkeys(PARTS, 0)
+    gaps: list[float] = []
+    is_estimate = False
+    n_done = n_failed = 0
+    kinds: set[bool] = set()
+    for trial, state in trials:
+        attempts = trial.attempts
+        n_done += state is TrialState.DONE
+        n_failed += state is TrialState.FAILED
+        winner = _winner(trial)
+        if len(attempts) == 1 and state is TrialState.DONE and attempts[0].number == winner:
+            # Nearly all trials of a large sweep; the general way takes five times as long.
+            (attempt,) = attempts
+            if attempt.wall_s is not None:
+                gpus = device_count(attempt.resources)
+                kinds.add(gpus > 0)
+                weight = 1000 * (gpus or 1)
+                total = round(attempt.wall_s * weight)
+                start_up = min(total, round((attempt.start_up_s or 0) * weight))
+                parts[RESULTS] += total - start_up
+                parts[START_UP] += start_up
+                continue
+        account = _Account(attempts, state, winner, now_s)
+        for name, device_ms in account.parts():
+            parts[name] += device_ms
+        gaps += _resume_gaps(attempts, account.walls)
+        is_estimate |= account.is_estimate
+        kinds |= {device_count(attempt.resources) > 0 for attempt in attempts}
+    unit = "device-hours" if len(kinds) > 1 else "hours" if kinds == {False} else "GPU-hours"
+    return Goodput(parts, n_done, n_failed, tuple(sorted(gaps)), unit, is_estimate)
+
+
+def _winner(trial: TrialFiles) -> int | None:
+    """Number of the attempt whose result is the trial's."""
+    if trial.result is not None and type(number := trial.result.get("attempt")) is int:
+        return number
+    for attempt in trial.attempts:
+        if attempt.outcome == records.COMMITTED:
+            return attempt.number
+    return None
+
+
+class _Account:
+    """One trial's attempts, parted by what became of their time."""
+
+    def __init__(
+        self, attempts: Sequence[Attempt], state: TrialState, winner: int | None, now_s: float
+    ):
+        self.attempts, self.winner = attempts, winner if state is TrialState.DONE else None
+        self.fate = _FATE.get(state, UNFINISHED)
+        last = len(attempts) - 1
+        self.is_running = (
+            state is TrialState.RUNNING and last >= 0 and attempts[last].outcome is None
+        )
+        found = [
+            attempt_wall_s(attempt, now_s, self.is_running and index == last)
+            for index, attempt in enumerate(attempts)
+        ]
+        self.walls = [wall_s for wall_s, _ in found]
+        self.is_estimate = any(is_guess for _, is_guess in found)
+
+    def parts(self) -> list[tuple[str, int]]:
+        """Return names of parts and device-milliseconds; of an attempt they add up to its time."""
+        found: list[tuple[str, int]] = []
+        # What the claims after the attempt at hand have found: times on the file server's clock.
+        resume_points: list[float | None] = []
+        for attempt, wall_s in zip(reversed(self.attempts), reversed(self.walls), strict=True):
+            weight = 1000 * (device_count(attempt.resources) or 1)
+            total = round((wall_s or 0.0) * weight)
+            if self.winner is not None and attempt.number > self.winner:
+                found.append((DUPLICATE, total))
+                continue
+            survives_s, tail = self._split(attempt, wall_s or 0.0, resume_points)
+            kept = min(total, round(survives_s * weight))
+            start_up = 0
+            if self.fate is not ABANDONED:
+                start_up = min(kept, round((attempt.start_up_s or 0.0) * weight))
+            found += [(self.fate, kept - start_up), (START_UP, start_up), (tail, total - kept)]
+            point = attempt.resumes_from if attempt.resumes_from is not None else -math.inf
+            resume_points.append(None if attempt.claimed_at is None else point)
+        return found
+
+    def _split(
+        self, attempt: Attempt, wall_s: float, resume_points: Sequence[float | None]
+    ) -> tuple[float, str]:
+        """Tell how many seconds of an attempt survive, and what became of the others."""
+        tail = self._tail(attempt)
+        if attempt.number == self.winner:
+            return wall_s, tail
+        if not resume_points:
+            # The newest attempt: nobody has looked at its checkpoints yet.
+            is_open = attempt.outcome in (None, records.PREEMPTED, records.COMMITTED)
+            return (wall_s if is_open else 0.0), tail
+        points = [point for point in resume_points if point is not None]
+        if attempt.claimed_at is None or len(points) < len(resume_points):
+            self.is_estimate = True
+            saved = attempt.outcome == records.PREEMPTED and attempt.exit_code == EXIT_CHECKPOINTED
+            return (wall_s if saved else 0.0), tail
+        return min(wall_s, max(0.0, min(points) - attempt.claimed_at)), tail
+
+    def _tail(self, attempt: Attempt) -> str:
+        """Name the part that takes what an attempt did in vain."""
+        if attempt.outcome is None:
+            return KILLED
+        if attempt.outcome == records.PREEMPTED:
+            return PREEMPTED
+        if attempt.outcome == records.FAILED:
+            is_killed = is_unannounced_loss(attempt.outcome, attempt.exit_code, is_running=False)
+            return KILLED if is_killed else PROGRAM_FAILED
+        return DUPLICATE
+
+
+def _resume_gaps(attempts: Sequence[Attempt], walls: Sequence[float | None]) -> list[float]:
+    """Seconds from the end of each preempted or killed attempt to the start of the next."""
+    gaps = []
+    for index in range(len(attempts) - 1):
+        before, after, wall_s = attempts[index], attempts[index + 1], walls[index]
+        if wall_s is None or before.outcome not in (None, records.PREEMPTED):
+            continue
+        if before.claimed_at is not None and after.claimed_at is not None:
+            gaps.append(max(0.0, after.claimed_at - before.claimed_at - wall_s))
+        elif before.started_at is not None and after.started_at is not None:
+            apart = (after.started_at - before.started_at).total_seconds()
+            gaps.append(max(0.0, apart - wall_s))
+    return gaps
+
+
+def goodput_record(goodput: Goodput) -> dict[str, Any]:
+    """Put a goodput into JSON values."""
+    hours = {name: part / HOUR_MS for name, part in goodput.parts_ms.items()}
+    return {
+        "unit": goodput.unit,
+        "allocated_h": goodput.allocated_ms / HOUR_MS,
+        "goodput": goodput.goodput,
+        "lost_share": goodput.lost_share,
+        "parts_h": hours,
+        "parts_device_ms": dict(goodput.parts_ms),
+        "is_estimate": goodput.is_estimate,
+        "resume_s": {
+            "n": len(goodput.resume_s),
+            "p50": goodput.resume_percentile_s(50),
+            "p99": goodput.resume_percentile_s(99),
+        },
+        "success_rate": goodput.success_rate,
+        "done_per_device_hour": goodput.done_per_hour,
+    }
+
+
+def describe_goodput(goodput: Goodput) -> list[str]:
+    """Say in a few lines where the time went; no line before anything ran."""
+    allocated = goodput.allocated_ms
+    if not allocated:
+        return []
+    about = "about " if goodput.is_estimate else ""
+    hours = allocated / HOUR_MS
+    amount = f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+    lines = [f"Goodput: {about}{goodput.goodput:.1%} of {amount} {goodput.unit} is in results."]
+    for name, words in PARTS.items():
+        part = goodput.parts_ms[name]
+        if part and name != RESULTS:
+            lines.append(f"  {part / allocated:6.1%}  {words}")
+    p50, p99 = goodput.resume_percentile_s(50), goodput.resume_percentile_s(99)
+    if p50 is not None and p99 is not None:
+        lines.append(f"From an interruption to the next attempt: p50 {p50:.0f} s, p99 {p99:.0f} s.")
+    if goodput.success_rate is not None and goodput.done_per_hour is not None:
+        lines.append(
+            f"{goodput.success_rate:.1%} of the trials that ended have a result; "
+            f"{goodput.done_per_hour:.3g} results per {goodput.unit.removesuffix('s')}."
+        )
+    return lines

@@ -1,0 +1,223 @@
+"""Partition profiles: what sysadmins state about a partition, and the shape a job gets there.
+
+Pure: ``orchestrator.adapters.profiles`` reads the file. A profile is one entry of
+``templates/partitions.yaml``; a shape is what one ``sbatch`` header asks for, so trials of one
+shape can share an array.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.contract.errors import UserError
+
+if TYPE_CHECKING:
+    from orchestrator.domain.trials import TrialResources
+
+# Slurm's own words for a time limit, sbatch(1) --time.
+TIME_FORMS = "minutes, M:S, H:M:S, D-H, D-H:M or D-H:M:S"
+
+
+@dataclass(frozen=True)
+class PartitionProfile:
+    """One partition as ``templates/partitions.yaml`` describes it."""
+
+    name: str
+    """What a sweep's ``partition:`` names."""
+    slurm_partition: str
+    """The partition's name in Slurm; the profile's name unless it says otherwise."""
+    template: str
+    """File in the templates folder."""
+    layout: str = "step"
+    """``step``: the attempt runs in an srun step, which Slurm tells of a preemption at the start
+    of the grace period; ``batch``: the attempt is the batch process, at half the start-up cost."""
+    requeue: bool | None = None
+    """Whether Slurm may restart a task under its id (``--requeue``); if not, the next submission
+    resumes preempted trials as new jobs. None (``auto``): as the site's configuration allows, which
+    ``usecases.requeue_mode`` asks before anything is rendered."""
+    preemptible: bool = False
+    """Whether jobs can be preempted; shown to people, and no promise is made from it."""
+    gpus_per_node: int | None = None
+    """GPUs of a node; a trial may not ask for more. None: not checked."""
+    cpus_per_node: int | None = None
+    """CPUs of a node; likewise."""
+    mem_gb_per_node: float | None = None
+    """Memory of a node in GB (2**30 bytes); likewise."""
+    max_time_min: int | None = None
+    """The partition's longest time limit in minutes; likewise."""
+    gpu_type: str | None = None
+    """GPU type for ``--gres=gpu:<type>:n``; None leaves the choice to Slurm."""
+    price_per_gpu_hour: float = 0.0
+    """Price of one GPU for one hour, in ``currency``."""
+    price_per_cpu_hour: float = 0.0
+    """Price of one CPU for one hour, for partitions that charge them."""
+    currency: str = ""
+    """ISO 4217 code or any word; costs in different currencies are never added."""
+    signal_before_end_s: int = 60
+    """How long before the time limit Slurm asks the program to checkpoint (it may come up to 60 s
+    earlier)."""
+    grace_s: int | None = None
+    """Seconds between a preemption's notice and the kill (Slurm's ``GraceTime``); None: unknown."""
+    account: str | None = None
+    """``--account``."""
+    qos: str | None = None
+    """``--qos``."""
+    constraint: str | None = None
+    """``--constraint``."""
+    environment: tuple[str, ...] = ()
+    """Shell lines before each program, such as ``module load cuda``; the site's own, so raw."""
+    sbatch: tuple[tuple[str, str], ...] = ()
+    """More ``#SBATCH`` options, name and value; an empty value makes a flag."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Resources of a trial that asks for none: ``gpus, cpus, mem_gb, time_min, nodes``."""
+
+    @property
+    def save_time_s(self) -> int:
+        """Seconds that a trial surely has to save once it is told to stop."""
+        known = (self.signal_before_end_s, self.grace_s)
+        return min(seconds for seconds in known if seconds is not None)
+
+
+@dataclass(frozen=True)
+class JobShape:
+    """What one sbatch header asks for, per node."""
+
+    nodes: int
+    """Number of nodes."""
+    gpus: int
+    """GPUs on each node."""
+    gpu_type: str | None
+    """Their type, None for any."""
+    cpus: int
+    """CPUs on each node, for the one Slurm task there."""
+    mem_mb: int | None
+    """Memory on each node in MB (2**20 bytes); None leaves it to the partition."""
+    time_min: int | None
+    """Time limit in minutes; None leaves it to the partition."""
+    sbatch: tuple[tuple[str, str], ...] = ()
+    """More options, of profile and trial."""
+
+    @property
+    def total_gpus(self) -> int:
+        """GPUs on all nodes."""
+        return self.gpus * self.nodes
+
+
+class ShapeError(UserError):
+    """A trial asks for more than its partition gives."""
+
+    def __init__(self, key: str, message: str):
+        """Say what is wrong with a key such as ``resources.gpus``."""
+        super().__init__(f"{key}: {message}")
+        self.key, self.message = key, message
+
+
+def shape_of(wanted: TrialResources, profile: PartitionProfile) -> JobShape:
+    """Fill what a trial leaves open from the profile, and hold it to the profile's limits.
+
+    Raises:
+        ShapeError: A trial asks for more than a node of the partition has, or for longer than the
+            partition runs jobs.
+    """
+    default = profile.defaults
+    mem_gb = wanted.mem_gb if wanted.mem_gb is not None else default.get("mem_gb")
+    extra = dict(profile.sbatch)
+    extra.update(wanted.sbatch)
+    shape = JobShape(
+        nodes=_first(wanted.nodes, default.get("nodes"), 1),
+        gpus=_first(wanted.gpus, default.get("gpus"), 0),
+        gpu_type=wanted.gpu_type or profile.gpu_type,
+        cpus=_first(wanted.cpus, default.get("cpus"), 1),
+        mem_mb=None if mem_gb is None else math.ceil(mem_gb * 1024),
+        time_min=wanted.time_min if wanted.time_min is not None else default.get("time_min"),
+        sbatch=tuple(extra.items()),
+    )
+    _check(shape.gpus, profile.gpus_per_node, "gpus", "a node has", profile)
+    _check(shape.cpus, profile.cpus_per_node, "cpus", "a node has", profile)
+    _check((shape.mem_mb or 0) / 1024, profile.mem_gb_per_node, "mem_gb", "a node has", profile)
+    _check(shape.time_min or 0, profile.max_time_min, "time", "minutes, the longest is", profile)
+    return shape
+
+
+def adjust_shape(
+    shape: JobShape, memory_factor: float, excluded: Iterable[str], profile: PartitionProfile
+) -> JobShape:
+    """Return a shape with more memory and without some nodes.
+
+    Args:
+        shape: What the trial asks for by itself.
+        memory_factor: Times the memory, held to what a node has; no effect where it is not stated.
+        excluded: Nodes to avoid, beside those that the options avoid already.
+        profile: The partition.
+    """
+    changed = shape
+    if memory_factor > 1 and shape.mem_mb is not None:
+        room = memory_room(shape, profile)
+        changed = replace(changed, mem_mb=math.ceil(shape.mem_mb * min(memory_factor, room)))
+    nodes = sorted(excluded)
+    if nodes:
+        options = dict(shape.sbatch)
+        options["exclude"] = ",".join([*filter(None, [options.get("exclude")]), *nodes])
+        changed = replace(changed, sbatch=tuple(options.items()))
+    return changed
+
+
+def memory_room(shape: JobShape, profile: PartitionProfile) -> float:
+    """Return the largest factor by which a node has room for more memory.
+
+    Infinite where the profile does not say what a node has, 1 where the shape asks for none.
+    """
+    if shape.mem_mb is None:
+        return 1.0
+    if profile.mem_gb_per_node is None:
+        return math.inf
+    return max(1.0, profile.mem_gb_per_node * 1024 / shape.mem_mb)
+
+
+def price_per_hour(shape: JobShape, profile: PartitionProfile) -> float:
+    """Price of one hour of a whole job of this shape, in the profile's currency."""
+    per_node = shape.gpus * profile.price_per_gpu_hour + shape.cpus * profile.price_per_cpu_hour
+    return per_node * shape.nodes
+
+
+def parse_minutes(text: str) -> int:
+    """Read a time limit in Slurm's forms as whole minutes, rounded up.
+
+    Raises:
+        ValueError: It has none of the forms of sbatch(1) ``--time``.
+    """
+    days_text, dash, rest = text.strip().rpartition("-")
+    parts = rest.split(":")
+    if not all(part.isdigit() for part in parts) or (dash and not days_text.isdigit()):
+        raise ValueError(f"{text!r} is no time; use {TIME_FORMS}")
+    numbers = [int(part) for part in parts]
+    if dash and len(numbers) <= 3:
+        hours, minutes, seconds = (*numbers, 0, 0)[:3]
+    elif len(numbers) == 1:
+        hours, minutes, seconds = 0, numbers[0], 0
+    elif len(numbers) == 2:
+        hours, minutes, seconds = 0, numbers[0], numbers[1]
+    elif len(numbers) == 3:
+        hours, minutes, seconds = numbers
+    else:
+        raise ValueError(f"{text!r} is no time; use {TIME_FORMS}")
+    days = int(days_text) if dash else 0
+    return math.ceil((((days * 24 + hours) * 60 + minutes) * 60 + seconds) / 60)
+
+
+def _first(*values: int | None) -> int:
+    return next(value for value in values if value is not None)
+
+
+def _check(
+    value: float, limit: float | None, key: str, words: str, profile: PartitionProfile
+) -> None:
+    if limit is not None and value > limit:
+        raise ShapeError(
+            f"resources.{key}",
+            f"{value:g} is too much for partition {profile.name}: "
+            f"{words} {limit:g}; ask for less, or name another partition",
+        )

@@ -1,0 +1,54 @@
+"""The mean over a configuration's repeats, and how far it can be trusted.
+
+Pure: numbers in, numbers out. Does not decide which trials are repeats of one another, nor which
+count. Called by ``leaderboard``; runs on the login node.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+# Two-sided 95 % points of Student's t for 1 to 30 degrees of freedom: scipy 1.17,
+# stats.t.ppf(0.975, df); as in the NIST/SEMATECH e-Handbook, 1.3.6.7.2.
+_T95 = (
+    12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157,
+    2.228139, 2.200985, 2.178813, 2.160369, 2.144787, 2.131450, 2.119905, 2.109816, 2.100922,
+    2.093024, 2.085963, 2.079614, 2.073873, 2.068658, 2.063899, 2.059539, 2.055529, 2.051831,
+    2.048407, 2.045230, 2.042272,
+)  # fmt: skip
+_Z95 = 1.959963985
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and half the width of its 95 % confidence interval.
+
+    The width is NaN for a single value; both are NaN or infinite if the sums overflow. The order
+    of the values does not matter.
+    """
+    n = len(values)
+    try:
+        mean = math.fsum(values) / n
+        if n < 2:
+            return mean, math.nan
+        variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    except OverflowError:
+        return math.inf, math.nan
+    return mean, student_t95(n - 1) * math.sqrt(variance / n)
+
+
+def student_t95(df: int) -> float:
+    """Return the two-sided 95 % point of Student's t with ``df`` >= 1 degrees of freedom.
+
+    Beyond 30 by its expansion around the normal's (Abramowitz & Stegun 26.7.5, four terms), whose
+    error is below 1e-6 there.
+    """
+    if df <= len(_T95):
+        return _T95[df - 1]
+    z, v = _Z95, float(df)
+    return (
+        z
+        + (z**3 + z) / (4 * v)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+    )

@@ -1,0 +1,1 @@
+"""Methods of search: each file proposes points of a search space."""

@@ -1,0 +1,1 @@
+"""What a person asks for: submit, collect, status. They neither print nor exit."""

@@ -1,0 +1,233 @@
+import json
+import os
+import shutil
+
+import pytest
+
+from orchestrator.adapters import ingest_cache, trial_dir
+from orchestrator.adapters.trial_dir import scan_sweep, scan_trials
+from orchestrator.contract.paths import SweepPaths
+from orchestrator.contract.records import FAILED, REFUSED, dump_record
+from tests.trial_writer import (
+    add_trial,
+    claim,
+    ended,
+    make_sweep,
+    write,
+    write_result,
+)
+
+NAME = "00001-aaaa000001"
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return make_sweep(str(tmp_path / "demo"))
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Return the list of files read, as they are read."""
+    seen = []
+    read_file = trial_dir.read_file
+
+    def recorder(path, max_bytes, **options):
+        seen.append(path)
+        return read_file(path, max_bytes, **options)
+
+    monkeypatch.setattr(trial_dir, "read_file", recorder)
+    return seen
+
+
+def let_rest(sweep):
+    """Make everything look an hour old, so that the cache takes it for settled."""
+    for folder, _, files in os.walk(sweep.trials, topdown=False):
+        for path in [os.path.join(folder, file) for file in files] + [folder]:
+            os.utime(path, ns=(0, os.stat(path).st_mtime_ns - 3600 * 10**9))
+
+
+def trial_reads(reads):
+    return [path for path in reads if "/trials/" in path]
+
+
+def test_scan_sweep_second_time_reads_no_finished_trial(sweep, reads):
+    for number in range(1, 4):
+        add_trial(sweep, f"{number:05d}-aaaa", {"lr": number}, {"loss": number / 7})
+    cold = scan_sweep(sweep)
+    assert len(trial_reads(reads)) == 6  # parameters and result; the ends stand in the result
+    reads.clear()
+    warm = scan_sweep(sweep)
+    assert warm == cold
+    assert trial_reads(reads) == []
+
+
+def test_scan_sweep_what_an_attempt_found_and_took_is_remembered(sweep, reads):
+    found = {"claimed_unix": 1000.5, "resumes_from": {"mtime": 900.25, "age_s": 100.25}}
+    attempts = [ended(NAME, 1, FAILED), ended(NAME, 2, **found, start_up_s=7.5)]
+    write_result(add_trial(sweep, NAME, {}), {"loss": 1}, attempts)
+    cold = scan_sweep(sweep)
+    fields = [(a.claimed_at, a.resumes_from, a.start_up_s) for a in cold.trials[0].attempts]
+    assert fields == [(None, None, None), (1000.5, 900.25, 7.5)]
+    reads.clear()
+    assert (scan_sweep(sweep), trial_reads(reads)) == (cold, [])
+
+
+def test_scan_sweep_new_result_is_the_only_one_read(sweep, reads):
+    add_trial(sweep, "00001-aaaa", {}, {"loss": 1})
+    add_trial(sweep, "00002-bbbb", {})
+    scan_sweep(sweep)
+    write_result(sweep.trial("00002-bbbb"), {"loss": 2})
+    reads.clear()
+    assert [trial.metrics for trial in scan_trials(sweep)] == [{"loss": 1}, {"loss": 2}]
+    assert {path.split("/")[-2] for path in trial_reads(reads)} == {"00002-bbbb"}
+    reads.clear()
+    assert [trial.metrics for trial in scan_trials(sweep)] == [{"loss": 1}, {"loss": 2}]
+    assert trial_reads(reads) == []
+
+
+def test_scan_sweep_failed_and_waiting_trials_at_rest_are_not_read_again(sweep, reads):
+    add_trial(sweep, "00001-aaaa", {}, attempts=[ended("00001-aaaa", 1, FAILED)])
+    add_trial(sweep, "00002-bbbb", {})
+    let_rest(sweep)
+    cold = scan_sweep(sweep)
+    reads.clear()
+    assert scan_sweep(sweep) == cold
+    assert trial_reads(reads) == []
+
+
+def test_scan_sweep_new_attempt_of_a_trial_at_rest_is_seen(sweep):
+    trial = add_trial(sweep, "00001-aaaa", {}, attempts=[ended("00001-aaaa", 1, FAILED)])
+    add_trial(sweep, "00002-bbbb", {})
+    let_rest(sweep)
+    scan_sweep(sweep)
+    write(trial.attempt(2), dump_record(claim("00001-aaaa", 2)))
+    write(sweep.trial("00002-bbbb").attempt(1), dump_record(claim("00002-bbbb")))
+    assert [len(trial.attempts) for trial in scan_trials(sweep)] == [2, 1]
+
+
+def test_scan_sweep_running_trial_is_read_every_time(sweep):
+    trial = add_trial(sweep, NAME, {}, attempts=[claim(NAME)])
+    let_rest(sweep)
+    scan_sweep(sweep)
+    write(trial.metrics, b'{"loss": 1}\n')
+    assert scan_trials(sweep)[0].metrics == {"loss": 1}
+
+
+def test_scan_sweep_fresh_failure_is_not_trusted_to_its_times(sweep, reads):
+    add_trial(sweep, NAME, {}, attempts=[ended(NAME, 1, FAILED)])
+    scan_sweep(sweep)
+    reads.clear()
+    scan_sweep(sweep)
+    assert trial_reads(reads) != []
+
+
+def test_scan_sweep_unfinished_rival_of_the_winner_is_read_again(sweep):
+    trial = add_trial(sweep, NAME, {}, attempts=[ended(NAME, 1), claim(NAME, 2)])
+    write_result(trial, {"loss": 1}, [ended(NAME, 1)])
+    assert scan_trials(sweep)[0].attempts[1].outcome is None
+    write(trial.attempt(2), dump_record(ended(NAME, 2, REFUSED)))
+    assert scan_trials(sweep)[0].attempts[1].outcome == REFUSED
+
+
+def test_scan_sweep_removed_trial_vanishes(sweep):
+    add_trial(sweep, "00001-aaaa", {}, {"loss": 1})
+    add_trial(sweep, "00002-bbbb", {}, {"loss": 2})
+    scan_sweep(sweep)
+    shutil.rmtree(sweep.trial("00001-aaaa").root)
+    assert [trial.name for trial in scan_trials(sweep)] == ["00002-bbbb"]
+    with open(sweep.cache + "/trials.json", encoding="ascii") as file:
+        assert [entry[0] for entry in json.load(file)["trials"]] == ["00002-bbbb"]
+
+
+def test_scan_sweep_removed_result_is_not_remembered(sweep):
+    trial = add_trial(sweep, NAME, {}, {"loss": 1})
+    scan_sweep(sweep)
+    os.unlink(trial.result)
+    assert scan_trials(sweep)[0].is_committed is False
+
+
+def test_scan_sweep_trial_made_anew_is_not_remembered(sweep):
+    add_trial(sweep, NAME, {}, {"loss": 1})
+    scan_sweep(sweep)
+    shutil.rmtree(sweep.trial(NAME).root)
+    add_trial(sweep, NAME, {}, {"loss": 5})
+    assert scan_trials(sweep)[0].metrics == {"loss": 5}
+
+
+@pytest.mark.parametrize("copy", [shutil.copy2, shutil.copy])
+def test_scan_sweep_copied_elsewhere_gives_the_same(sweep, tmp_path, copy):
+    add_trial(sweep, NAME, {"lr": 1}, {"loss": 1})
+    before = scan_trials(sweep)
+    copied = SweepPaths(str(tmp_path / "copy"))
+    shutil.copytree(sweep.root, copied.root, copy_function=copy)
+    shutil.rmtree(sweep.root)
+    assert scan_trials(copied) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: b"\0" * len(data),
+        lambda data: data[: len(data) // 2],
+        lambda data: data.replace(b'"format": 2', b'"format": 1'),
+        lambda data: data.replace(b"\n", b" "),
+        lambda data: b"[]",
+        lambda data: b'{"format": 2, "trials": [\n1\n]}\n',
+        lambda data: b'{"format": 2, "trials": [\n["00001-aaaa000001"]\n]}\n',
+        lambda data: b'{"format": 2, "trials": [\n[["x"], 1]\n]}\n',
+        lambda data: b"[" * 200_000,
+        lambda data: data.replace(b'{"lr":1}', b"[1, 2]"),
+        lambda data: data.replace(b'"2026-01-01T10:00:00.000Z"', b'{"a": 1}'),
+    ],
+)
+def test_scan_sweep_corrupt_cache_is_ignored_and_replaced(sweep, damage):
+    add_trial(sweep, NAME, {"lr": 1}, {"loss": 1})
+    add_trial(sweep, "00002-bbbb", {"lr": 2}, {"loss": 2})
+    expected = scan_sweep(sweep)
+    path = sweep.cache + "/trials.json"
+    with open(path, "rb") as file:
+        good = file.read()
+    write(path, damage(good))
+    assert scan_sweep(sweep) == expected
+    with open(path, "rb") as file:
+        assert file.read() == good
+
+
+@pytest.mark.timeout(20)
+def test_scan_sweep_pipe_for_a_cache_is_replaced(sweep):
+    add_trial(sweep, NAME, {}, {"loss": 1})
+    os.mkdir(sweep.cache)
+    os.mkfifo(sweep.cache + "/trials.json")
+    assert scan_sweep(sweep) == scan_sweep(sweep)
+    assert os.path.isfile(sweep.cache + "/trials.json")
+
+
+def test_scan_sweep_full_disk_does_without_cache(sweep, monkeypatch):
+    add_trial(sweep, NAME, {}, {"loss": 1})
+
+    def refuse(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ingest_cache.durable, "replace", refuse)
+    assert [trial.metrics for trial in scan_trials(sweep)] == [{"loss": 1}]
+
+
+def test_scan_sweep_stamp_changes_with_the_trials_and_only_then(sweep):
+    add_trial(sweep, "00001-aaaa", {}, {"loss": 1})
+    first = scan_sweep(sweep).stamp
+    assert first is not None
+    assert scan_sweep(sweep).stamp == first
+    add_trial(sweep, "00002-aaaa", {}, {"loss": 1})
+    assert scan_sweep(sweep).stamp not in (first, None)
+    shutil.rmtree(sweep.trial("00002-aaaa").root)
+    assert scan_sweep(sweep).stamp == first
+
+
+def test_scan_sweep_stamp_is_none_while_a_trial_runs(sweep):
+    add_trial(sweep, "00001-aaaa", {}, {"loss": 1})
+    trial = add_trial(sweep, NAME, {}, attempts=[ended(NAME, 1, FAILED)])
+    let_rest(sweep)
+    assert scan_sweep(sweep).stamp is not None
+    write(trial.attempt(2), dump_record(claim(NAME, 2)))
+    assert [scan_sweep(sweep).stamp for _ in range(2)] == [None, None]

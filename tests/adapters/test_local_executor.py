@@ -1,0 +1,91 @@
+"""The local queue: its cap, its GPUs, and how it stops. Trials here are plain scripts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from orchestrator.adapters.executors.local import LocalEvent, LocalExecutor, LocalTask
+from orchestrator.contract.paths import TrialPaths
+from tests.waiting import wait_until
+
+
+def make_task(folder: Path, number: int, script: str, cpus: int = 1, gpus: int = 0) -> LocalTask:
+    root = folder / f"{number:05d}-abcdef0123"
+    root.mkdir()
+    (root / "trial.sbatch").write_text(script)
+    return LocalTask(TrialPaths(str(root)), cpus, gpus)
+
+
+def test_run_keeps_to_the_cap(tmp_path: Path) -> None:
+    script = f"touch {tmp_path}/on-$$; ls {tmp_path} | grep -c ^on-; sleep 0.3; rm {tmp_path}/on-$$"
+    tasks = [make_task(tmp_path, n, script) for n in range(6)]
+    codes = LocalExecutor(max_parallel=2, n_gpus=0).run(tasks, lambda event: None)
+    seen = [int(Path(task.trial.log).read_text()) for task in tasks]
+    assert set(codes.values()) == {0}
+    assert max(seen) <= 2
+
+
+def test_run_gives_every_trial_gpus_of_its_own(tmp_path: Path) -> None:
+    script = 'echo "$CUDA_VISIBLE_DEVICES"; sleep 0.3'
+    tasks = [make_task(tmp_path, n, script, gpus=1) for n in range(4)]
+    LocalExecutor(max_parallel=4, n_gpus=2).run(tasks, lambda event: None)
+    seen = [Path(task.trial.log).read_text().strip() for task in tasks]
+    assert sorted(seen) == ["0", "0", "1", "1"]
+    assert sorted(seen[:2]) == ["0", "1"], "the first two ran at the same time"
+
+
+def test_run_task_larger_than_the_machine_runs_alone(tmp_path: Path) -> None:
+    tasks = [make_task(tmp_path, n, "exit 0", cpus=10_000) for n in range(2)]
+    codes = LocalExecutor(max_parallel=None, n_gpus=0).run(tasks, lambda event: None)
+    assert list(codes.values()) == [0, 0]
+
+
+def test_run_checkpointed_trial_goes_to_the_end_of_the_queue(tmp_path: Path) -> None:
+    again = f"test -e {tmp_path}/saved && exit 0; touch {tmp_path}/saved; exit 75"
+    tasks = [make_task(tmp_path, 0, again), make_task(tmp_path, 1, "exit 3")]
+    events: list[LocalEvent] = []
+    codes = LocalExecutor(max_parallel=1, n_gpus=0).run(tasks, events.append)
+    assert [(event.trial[:5], event.kind) for event in events] == [
+        ("00000", "started"),
+        ("00000", "again"),
+        ("00001", "started"),
+        ("00001", "ended"),
+        ("00000", "started"),
+        ("00000", "ended"),
+    ]
+    assert sorted(codes.values()) == [0, 3]
+
+
+PROGRAM = """
+import sys
+from orchestrator.adapters.executors.local import LocalExecutor, LocalTask
+from orchestrator.contract.paths import TrialPaths
+LocalExecutor(1, 0).run([LocalTask(TrialPaths(sys.argv[1]), 1, 0)], lambda event: None)
+"""
+
+
+def test_second_signal_kills_what_ignores_the_first(tmp_path: Path) -> None:
+    script = f"trap '' TERM; (trap '' TERM; echo $BASHPID > {tmp_path}/child; sleep 60)"
+    task = make_task(tmp_path, 0, script)
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, task.trial.root])
+    wait_until((tmp_path / "child").exists, on_timeout=process.poll)
+    child = int(wait_until((tmp_path / "child").read_text))
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None, "it waits for the trial to checkpoint"
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=20)
+    wait_until(lambda: not is_running(child), on_timeout=lambda: child)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return words.rpartition(")")[2].split()[0] != "Z" and os.path.exists(f"/proc/{pid}")

@@ -1,0 +1,78 @@
+"""The README's commands that need no Slurm, and that no other is forgotten."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import readme
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_command_is_run_by_a_test() -> None:
+    run = {*readme.ON_SLURM, *readme.CLUSTER, readme.DEMO, readme.TRIAL, readme.TEST}
+    run |= {readme.DOCTOR, readme.EXPLAIN}
+    assert set(readme.commands()) == run
+
+
+@pytest.mark.train
+@pytest.mark.timeout(600)
+def test_demo_ends_with_a_leaderboard_of_real_trainings(tmp_path: Path) -> None:
+    # As on a machine without Slurm: its commands are not on PATH.
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for folder in ("/usr/bin", "/bin"):
+        for path in Path(folder).iterdir():
+            hidden = re.match(r"s(batch|run|queue|acct|info|control|cancel|alloc)", path.name)
+            target = tools / path.name
+            if not hidden and not target.exists():
+                target.symlink_to(path)
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
+    done = subprocess.run(
+        [*readme.DEMO.split(), f"RESULTS={tmp_path}/results"],
+        cwd=ROOT,
+        env={**environ, "PATH": str(tools)},
+        capture_output=True,
+        text=True,
+        timeout=590,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with open(tmp_path / "results/demo/leaderboard.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["rank"] for row in rows] == [str(i) for i in range(1, 9)]
+    best, worst = rows[0]["eval_perplexity"], rows[-1]["eval_perplexity"]
+    assert 1 < float(best) < float(worst)
+    assert rows[0]["trial"] in done.stdout, "the table is printed"
+
+
+def test_one_line_of_shell_is_a_trial(tmp_path: Path) -> None:
+    trial = tmp_path / "00000-abcdef0123"
+    trial.mkdir()
+    (trial / "params.json").write_text("{}")
+    argv = [sys.executable, "-m", "orchestrator.runtime.attempt", "--trial-dir", str(trial), "--"]
+    subprocess.run([*argv, "bash", "-c", readme.TRIAL], check=True, timeout=30)
+    assert json.loads((trial / "result.json").read_text())["metrics"] == {"loss": 1.2}
+
+
+def test_documents_name_files_that_exist() -> None:
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md")]:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_make_help_fits_80_columns() -> None:
+    if shutil.which("make") is None:
+        pytest.skip("no make")
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert max(map(len, done.stdout.splitlines())) <= 80, done.stdout

@@ -1,0 +1,111 @@
+"""Where the time of a sweep went, on a real Slurm: our accounts beside those of sacct."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from orchestrator.runtime.program import descendants
+from tests.cluster.user import User, journal, spec
+
+pytestmark = pytest.mark.cluster
+
+# Counts as `count.sh` does, and saves every 20 steps, 4 s.
+SAVER = """\
+#!/bin/bash
+state="$TRIAL_CHECKPOINT_DIR/step"
+step=$(cat "$state" 2>/dev/null || echo 0)
+stop=0
+trap 'stop=1' TERM USR2
+save() { echo "$step" > "$state.tmp" && mv "$state.tmp" "$state"; }
+while [ "$step" -lt 120 ]; do
+  sleep 0.2 & wait $!
+  step=$((step + 1))
+  echo "{\\"step\\": $step, \\"loss\\": $((100 - step))}" >> "$TRIAL_METRICS"
+  if [ "$stop" = 1 ]; then save; exit 75; fi
+  if [ $((step % 20)) = 0 ]; then save; fi
+done
+"""
+
+
+def reported(trial: Path) -> int:
+    path = trial / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def kill_without_a_word(trial: Path) -> None:
+    """Kill an attempt and all its kin, as a node that fails does."""
+    pid = json.loads((trial / "attempts/1.json").read_text())["pid"]
+    for victim in (pid, *descendants(pid)):
+        os.kill(victim, signal.SIGKILL)
+
+
+def slurm_elapsed_s(user: User) -> int:
+    """Seconds of all runs of all array tasks of the sweep, requeued ones too, as Slurm has them."""
+    tokens = ",".join(entry["token"] for entry in journal(user) if entry["kind"] == "intent")
+    done = user.cluster.run_as_user(
+        ["sacct", "-X", "-D", "-P", "-n", "--name", tokens, "-S", "now-1hour", "-o", "ElapsedRaw"],
+        cwd=user.folder,
+        check=True,
+    )
+    return sum(int(line) for line in done.stdout.split())
+
+
+@pytest.mark.cluster_options(user_signal=True)
+def test_goodput_of_a_preempted_and_a_killed_attempt_agrees_with_sacct(user: User) -> None:
+    user.write("count.sh", SAVER)
+    env = {"ORCHESTRATOR_HEARTBEAT_S": "1"}
+    user.write("sweep.yaml", spec("  a: [1, 2]", env=env))
+    user.submit()
+    user.cluster.wait_until(
+        lambda: [reported(trial) > 50 for trial in user.trials()] == [True, True], 60, user.explain
+    )
+    killed, preempted = user.trials()
+    kill_without_a_word(killed)
+    blocker = user.cluster.run_as_user(
+        ["sbatch", "--parsable", "-p", "ondemand", "-N4", "--exclusive", "-t1"]
+        + ["--wrap", "exec sleep 60"],
+        cwd=user.folder,
+        check=True,
+    ).stdout.strip()
+    user.cluster.wait_until(
+        lambda: "outcome" in json.loads((preempted / "attempts/1.json").read_text()),
+        60,
+        user.explain,
+    )
+    user.cluster.run_as_user(["scancel", blocker], cwd=user.folder)
+    user.cluster.wait_until(
+        lambda: user.submit() and all((t / "attempts/2.json").exists() for t in user.trials()),
+        90,
+        user.explain,
+        interval_s=1,
+    )
+    user.await_states({"done": 2})
+
+    done = user.type("collect", "--json")
+    goodput = json.loads(done.stdout)["goodput"]
+    parts = goodput["parts_device_ms"]
+    ours_s, sacct_s = sum(parts.values()) / 1000, slurm_elapsed_s(user)
+    print(f"allocated: ours {ours_s:.1f} s, sacct {sacct_s} s; {parts}")
+    assert goodput["unit"] == "GPU-hours"
+    assert goodput["allocated_h"] == pytest.approx(ours_s / 3600)
+    assert 0.8 * sacct_s <= ours_s <= sacct_s + 4, (ours_s, sacct_s)
+    # Killed at step 51 or a little later, 2 s after its checkpoint of step 40 or more; its last
+    # heartbeat, as far as we know it, came up to a second before.
+    assert 1000 <= parts["killed"] <= 8000, parts
+    assert parts["preempted"] <= 4000, parts
+    assert parts["results"] + parts["start_up"] >= 0.7 * sum(parts.values()), parts
+    assert parts["unfinished"] == parts["duplicate"] == parts["abandoned"] == 0, parts
+    assert goodput["resume_s"]["n"] == 2
+    claim = json.loads((killed / "attempts/2.json").read_text())
+    assert 0 < claim["resumes_from"]["age_s"] < 120
+
+    shown = user.type("collect").stdout
+    assert "GPU-hours is in results." in shown
+    assert "killed or node failed, not saved" in shown
+    rate = json.loads((user.folder / "results/sweep/loss_rate.json").read_text())
+    assert rate["losses"] == 1

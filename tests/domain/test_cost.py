@@ -1,0 +1,108 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from orchestrator.contract import records
+from orchestrator.contract.states import TrialState
+from orchestrator.domain.cost import Usage, attempt_wall_s, sum_usage, trial_usage
+from orchestrator.domain.trial_files import Attempt
+
+START = datetime(2026, 1, 1, 10, tzinfo=UTC)
+START_S = START.timestamp()
+EUR = {"gpus": 4, "nodes": 2, "price_per_hour": 10.0, "currency": "EUR"}
+USD = {"gpus": 1, "price_per_hour": 3, "currency": "USD"}
+
+
+def attempt(number=1, hours=1.0, outcome=records.COMMITTED, resources=EUR, **fields):
+    wall_s = None if hours is None else hours * 3600
+    return Attempt(number, started_at=START, wall_s=wall_s, outcome=outcome, resources=resources,
+                   **fields)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("one", "is_running", "expected"),
+    [
+        (attempt(hours=0.5), False, (1800.0, False)),
+        (attempt(hours=0.5, is_estimate=True), False, (1800.0, True)),
+        (attempt(hours=None, ended_at=START + timedelta(days=2)), False, (172_800.0, False)),
+        (attempt(hours=None, ended_at=START - timedelta(hours=1)), False, (0.0, False)),
+        (attempt(hours=None), True, (7200.0, False)),
+        (attempt(hours=None, heartbeat_at=START_S + 60), True, (7200.0, False)),
+        (attempt(hours=None, heartbeat_at=START_S + 60), False, (60.0, True)),
+        (attempt(hours=None, heartbeat_at=START_S - 60), False, (0.0, True)),
+        (
+            attempt(hours=None, heartbeat_at=START_S + 60, claimed_at=START_S + 20),
+            False,
+            (40, True),
+        ),
+        (attempt(hours=None), False, (None, True)),
+        (Attempt(1), True, (None, True)),
+    ],
+)
+def test_attempt_wall_s_attempt_returns_seconds_and_whether_it_is_a_guess(
+    one, is_running, expected
+):
+    assert attempt_wall_s(one, START_S + 7200, is_running) == expected
+
+
+def test_trial_usage_without_attempts_is_nothing():
+    assert trial_usage([], TrialState.PENDING, START_S) == Usage(0.0, 0.0, {}, False)
+
+
+def test_trial_usage_one_attempt_counts_all_its_gpus_and_its_whole_price():
+    assert trial_usage([attempt(hours=2)], TrialState.DONE, START_S) == Usage(
+        wall_h=2.0, gpu_hours=8.0, cost={"EUR": 20.0}
+    )
+
+
+def test_trial_usage_every_attempt_counts_whatever_became_of_it():
+    attempts = [
+        attempt(1, 1, records.PREEMPTED),
+        attempt(2, 1, records.FAILED),
+        attempt(3, None, None, heartbeat_at=START_S + 3600),
+        attempt(4, 1, records.SUPERSEDED),
+        attempt(5, 1, records.REFUSED),
+        attempt(6, 1, records.COMMITTED),
+    ]
+    usage = trial_usage(attempts, TrialState.DONE, START_S)
+    assert usage == Usage(6.0, 24.0, {"EUR": 60.0}, True)
+
+
+def test_trial_usage_running_counts_the_last_attempt_up_to_now():
+    attempts = [attempt(1, 1, records.PREEMPTED), attempt(2, None, None, heartbeat_at=START_S)]
+    usage = trial_usage(attempts, TrialState.RUNNING, START_S + 1800)
+    assert usage == Usage(1.5, 6.0, {"EUR": 15.0}, False)
+
+
+def test_trial_usage_several_currencies_are_kept_apart():
+    attempts = [attempt(1, 1, records.PREEMPTED, EUR), attempt(2, 2, resources=USD)]
+    usage = trial_usage(attempts, TrialState.DONE, START_S)
+    assert usage.cost == {"EUR": 10.0, "USD": 6.0}
+
+
+def test_trial_usage_without_gpus_has_no_gpu_hours():
+    attempts = [attempt(1, 1, records.FAILED, {"gpus": 0}), attempt(2, 3, resources={})]
+    assert trial_usage(attempts, TrialState.DONE, START_S) == Usage(4.0, 0.0, {}, False)
+
+
+@pytest.mark.parametrize("value", [True, "8", -1, float("nan"), float("inf"), 10**400, [1], None])
+def test_trial_usage_impossible_count_or_price_is_unknown(value):
+    resources = {"gpus": value, "price_per_hour": value, "currency": 3}
+    usage = trial_usage([attempt(resources=resources)], TrialState.DONE, START_S)
+    assert usage == Usage(1.0, 0.0, {}, False)
+
+
+def test_trial_usage_free_is_not_unknown():
+    usage = trial_usage([attempt(resources={"price_per_hour": 0})], TrialState.DONE, START_S)
+    assert usage.cost == {"": 0.0}
+
+
+def test_sum_usage_any_order_gives_the_same_bits():
+    parts = [
+        Usage(wall_h=h, gpu_hours=h / 3, cost={"EUR": h / 7}) for h in (1e9, 0.1, 0.2, 0.3, 1e-9)
+    ]
+    assert sum_usage(parts) == sum_usage(parts[::-1])
+
+
+def test_sum_usage_nothing_is_nothing():
+    assert sum_usage([]) == Usage()
