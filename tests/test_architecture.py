@@ -20,7 +20,7 @@ LAZY = {
     "orchestrator/domain/search_space.py",
     "orchestrator/runtime/attempt.py",
     "orchestrator/runtime/requeue.py",
-    "orchestrator/usecases/submit.py",
+    "orchestrator/usecases/handover.py",
     "orchestrator/usecases/supervisor_job.py",
 }
 
