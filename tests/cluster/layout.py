@@ -11,6 +11,7 @@ import shutil
 import socket
 import stat
 import time
+import zlib
 from pathlib import Path
 
 from tests.cluster import config, install, processes
@@ -55,7 +56,7 @@ def look_around(root: Path, options: ClusterOptions, port: int | None = None) ->
         address = ""
     is_loopback = address.startswith("127.")
     if port is None:
-        port = _find_free_ports(address if is_loopback else "", 2 + options.n_nodes)
+        port = _find_free_ports(address if is_loopback else "", 2 + options.n_nodes, root)
     return Site(
         root=root,
         hostname=hostname,
@@ -155,13 +156,18 @@ def _make_device(path: Path) -> None:
     path.chmod(0o666)
 
 
-def _find_free_ports(address: str, count: int) -> int:
+def _find_free_ports(address: str, count: int, root: Path) -> int:
     """Finds a run of ports that nobody listens on; the first of them.
+
+    Where to begin follows from the cluster's folder: daemons listen a while after they were given
+    their port, and two clusters that start at once shall not find the same ports free.
 
     Raises:
         ClusterUnavailable: there is none.
     """
-    for first in range(_FIRST_PORT, _LAST_PORT, 40):
+    runs = range(_FIRST_PORT, _LAST_PORT, 40)
+    start = zlib.crc32(os.fsencode(root)) % len(runs)
+    for first in (*runs[start:], *runs[:start]):
         if all(_is_free(address, port) for port in range(first, first + count)):
             return first
     raise ClusterUnavailable(f"no {count} free ports in a row from {_FIRST_PORT} on")
