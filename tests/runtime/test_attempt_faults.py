@@ -259,6 +259,8 @@ def test_c02_copy_on_a_lost_node_stops_before_the_new_one_starts(tmp_path: Path)
     second = start(trial, "bash", "-c", TALKER, **AGAIN, **beat)
     assert finish(first)[0] == 1
     await_file(trial / "ready.2", second)
+    metrics = trial / "metrics.jsonl"
+    wait_until(lambda: '"attempt": 2' in metrics.read_text(), on_timeout=second.poll)
     (trial / "finish").touch()
     code, output = finish(second)
     assert code == 0
@@ -267,7 +269,7 @@ def test_c02_copy_on_a_lost_node_stops_before_the_new_one_starts(tmp_path: Path)
         "superseded",
         "committed",
     ]
-    who = [json.loads(line)["attempt"] for line in (trial / "metrics.jsonl").open()]
+    who = [json.loads(line)["attempt"] for line in metrics.open()]
     assert who == sorted(who), "never two at once, though no line of bash looks at claims"
     assert set(who) == {1, 2}
 
