@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,12 @@ COUNT = """\
 #!/bin/bash
 state="$TRIAL_CHECKPOINT_DIR/step"
 step=$(cat "$state" 2>/dev/null || echo 0)
-trap 'echo $step > "$state"; exit 75' TERM USR2
+trap 'told=1' TERM USR2
 while [ "$step" -lt "${STEPS:-1}" ]; do
   sleep 0.1 & wait $!
   step=$((step + 1))
   echo "{\\"loss\\": $((100 - step)), \\"step\\": $step}" >> "$TRIAL_METRICS"
+  [ -z "$told" ] || { echo $step > "$state"; exit 75; }
 done
 """
 
@@ -59,7 +59,7 @@ def start(folder: Path, *words: str, **env: str) -> subprocess.Popen[str]:
 
 def type_(folder: Path, *words: str, **env: str) -> tuple[int, str, str]:
     process = start(folder, *words, **env)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
 
@@ -110,7 +110,7 @@ def test_status_tells_the_nodes_how_often_attempts_are_lost(folder: Path) -> Non
     type_(folder, "submit", "sweep.yaml")
     type_(folder, "status")
     rate = json.loads((folder / "results/sweep/loss_rate.json").read_text())
-    assert (rate["losses"], rate["observed_s"] < 60) == (0, True)
+    assert (rate["losses"], 0 <= rate["observed_s"] < 600) == (0, True)
 
 
 def test_spec_checkpoint_interval_reaches_the_program(folder: Path) -> None:
@@ -146,42 +146,45 @@ def test_submit_failing_trials_exits_1_and_retries_when_asked(folder: Path) -> N
 
 
 def test_submit_interrupted_checkpoints_leaves_no_orphan_and_goes_on(folder: Path) -> None:
-    process = start(folder, "submit", "sweep.yaml", "max_concurrent=2", STEPS="40")
+    process = start(folder, "submit", "sweep.yaml", "max_concurrent=2", STEPS="100000")
     wait_until(
         lambda: len(list((folder / "results").glob("sweep/trials/*/metrics.jsonl"))) == 2,
         on_timeout=process.poll,
     )
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "stopped; go on with: make submit" in out
     assert "ran: 0\n" in out
     assert "stopping: the running trials checkpoint; Ctrl-C again ends them now" in err
     assert "failed" not in err
-    assert not orphans(folder)
+    await_no_orphans(folder)
     assert states(folder) == {"interrupted": 2, "lost": 1}
-    code, _, err = type_(folder, "submit", STEPS="40")
+    done = len((trials(folder)[0] / "metrics.jsonl").read_text().splitlines())
+    code, _, err = type_(folder, "submit", STEPS=str(done + 5))
     assert code == 0, err
     assert states(folder) == {"done": 3}
     steps = [
         json.loads(line)["step"]
         for line in (trials(folder)[0] / "metrics.jsonl").read_text().splitlines()
     ]
-    assert steps == list(range(1, 41)), "no step lost, none repeated"
+    assert steps == list(range(1, done + 6)), "no step lost, none repeated"
 
 
 def test_submit_interrupted_twice_ends_what_does_not_listen(folder: Path) -> None:
-    (folder / "count.sh").write_text("trap '' TERM\ntouch $TRIAL_DIR/on\nsleep 60\n")
+    (folder / "count.sh").write_text("trap '' TERM\ntouch $TRIAL_DIR/on\nsleep 600\n")
     process = start(folder, "submit", "sweep.yaml", "max_concurrent=1")
     wait_until(
         lambda: list((folder / "results").glob("sweep/trials/*/on")), on_timeout=process.poll
     )
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    assert process.stderr is not None
+    while "stopping: the running trials checkpoint" not in (line := process.stderr.readline()):
+        assert line
+    process.send_signal(signal.SIGINT)  # not sooner: two at once are one
+    _, err = process.communicate(timeout=50)  # less than trials get to checkpoint
     assert "ended what was still running" in err
-    assert not orphans(folder)
+    await_no_orphans(folder)
     assert states(folder) == {"lost": 3}, "a dead process of this host does not count as running"
 
 
@@ -221,17 +224,22 @@ def test_what_cannot_run_is_refused_with_its_place(
 
 
 def test_submit_killed_leaves_no_orphan_and_goes_on(folder: Path) -> None:
-    process = start(folder, "submit", "sweep.yaml", "max_concurrent=1", STEPS="40")
+    process = start(folder, "submit", "sweep.yaml", "max_concurrent=1", STEPS="100000")
     wait_until(
         lambda: list((folder / "results").glob("sweep/trials/*/metrics.jsonl")),
         on_timeout=process.poll,
     )
     process.kill()
     process.communicate()
-    wait_until(lambda: not orphans(folder), on_timeout=lambda: orphans(folder))
+    await_no_orphans(folder)
     code, _, err = type_(folder, "submit")
     assert code == 0, err
     assert states(folder) == {"done": 3}
+
+
+def await_no_orphans(folder: Path) -> None:
+    """Wait for the end of what was ended; by itself nothing here would end so soon."""
+    wait_until(lambda: not orphans(folder), on_timeout=lambda: orphans(folder))
 
 
 def orphans(folder: Path) -> list[str]:
@@ -375,7 +383,7 @@ def test_trial_script_runs_by_hand_also_in_a_copy(folder: Path) -> None:
     (copy / "result.json").unlink()
     copy = copy.rename(folder / trials(folder)[0].name)
     done = subprocess.run(
-        ["bash", f"{copy.name}/trial.sbatch"], cwd=folder, capture_output=True, timeout=30
+        ["bash", f"{copy.name}/trial.sbatch"], cwd=folder, capture_output=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((copy / "result.json").read_text())["metrics"] == {"loss": 99}
