@@ -223,6 +223,7 @@ class _Attempt:
             for number in numbers:
                 if number in STOP_SIGNALS and self.stop_signal is None:
                     say(f"{self.name}: {signal_name(number)}: asking the program to checkpoint")
+                    self.told_at = time.monotonic()  # first: the program begins to save at once
                     hand_on_at = self._hand_on(program, number)
                     self._note_stop(number)
                     next_beat = time.monotonic() + STOPPING_BEAT_S
@@ -245,9 +246,10 @@ class _Attempt:
             stops = [number for number in numbers if number in STOP_SIGNALS]
             if stops:
                 self._note_stop(stops[0])
-            elif (left_s := deadline - time.monotonic()) > 0:
-                numbers = self.pipe.wait(left_s)
-            else:
+                break
+            left_s = deadline - time.monotonic()
+            numbers = self.pipe.wait(left_s)  # looks once more even if this process was held up
+            if left_s <= 0 and not numbers:
                 break
         return code
 
@@ -261,7 +263,8 @@ class _Attempt:
         return None
 
     def _note_stop(self, number: int) -> None:
-        self.stop_signal, self.told_at = number, time.monotonic()
+        self.stop_signal = number
+        self.told_at = self.told_at or time.monotonic()
         try:
             self.claim.note_stop(signal_name(number))
         except OSError as error:  # the record would only tell more

@@ -277,9 +277,10 @@ def _await_death(
     deadline = time.monotonic() + STALE_S - max(0.0, age_s)
     while time.monotonic() < deadline:
         time.sleep(1.0)
+        has_moved = os.stat(path).st_mtime != first  # before the reading: its end moves it, too
         if os.path.exists(trial.result) or "outcome" in read_record(path):
             return
-        if os.stat(path).st_mtime != first:
+        if has_moved:
             raise TrialHeldElsewhere(f"{where} is running: its heartbeat moves")
 
 

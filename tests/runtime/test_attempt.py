@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.waiting import wait_until
+from tests.waiting import await_file, await_pid, is_running, wait_until
 
 
 def make_trial(tmp_path: Path, name: str = "00007-abcdef0123") -> Path:
@@ -24,8 +24,15 @@ def make_trial(tmp_path: Path, name: str = "00007-abcdef0123") -> Path:
     return trial
 
 
-def start(trial: Path, *command: str, options: tuple[str, ...] = (), **env: str) -> Any:
-    argv = [sys.executable, "-m", "orchestrator.runtime.attempt", "--trial-dir", str(trial)]
+def start(
+    trial: Path, *command: str, options: tuple[str, ...] = (), change: str = "", **env: str
+) -> Any:
+    """Start an attempt; ``change`` is what to do to its module first."""
+    program = ["-m", "orchestrator.runtime.attempt"]
+    if change:
+        main = "sys.exit(attempt.main(sys.argv[1:]))"
+        program = ["-c", f"import sys; from orchestrator.runtime import attempt; {change}; {main}"]
+    argv = [sys.executable, *program, "--trial-dir", str(trial)]
     environ = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")}
     return subprocess.Popen(
         [*argv, *options, "--", *command],
@@ -37,7 +44,7 @@ def start(trial: Path, *command: str, options: tuple[str, ...] = (), **env: str)
 
 
 def finish(process: Any) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=120)
     return process.returncode, output
 
 
@@ -130,11 +137,11 @@ def test_b17_attempt_after_three_without_progress_ends_as_stuck(tmp_path: Path) 
     idle = CHECKPOINTER.replace('echo saved > "$TRIAL_CHECKPOINT_DIR/c"; ', "")
     for number in (1, 2, 3):
         process = start(trial, "bash", "-c", idle)
-        wait_until((trial / "ready").exists, on_timeout=process.poll)
+        program = await_pid(trial / "ready", process)
         process.send_signal(signal.SIGTERM if number == 2 else signal.SIGKILL)
-        process.communicate(timeout=30) if number == 2 else process.wait(30)
+        process.communicate(timeout=120) if number == 2 else process.wait(120)
         if number != 2:
-            os.kill(int((trial / "ready").read_text()), signal.SIGKILL)  # the orphan
+            os.kill(program, signal.SIGKILL)  # the orphan
         (trial / "ready").unlink()
         os.utime(trial / "attempts" / f"{number}.json", (time.time() + 70,) * 2)
     end = record(trial, 2)
@@ -175,7 +182,7 @@ while :; do sleep 0.05; done
 def test_attempt_signal_is_handed_on_and_recorded(tmp_path: Path, number: int) -> None:
     trial = make_trial(tmp_path)
     process = start(trial, "bash", "-c", CHECKPOINTER)
-    wait_until((trial / "ready").exists, on_timeout=lambda: process.poll())
+    await_file(trial / "ready", process)
     process.send_signal(number)
     code, _ = finish(process)
     end = record(trial, 1)
@@ -187,10 +194,17 @@ def test_attempt_signal_is_handed_on_and_recorded(tmp_path: Path, number: int) -
 
 def test_attempt_step_layout_does_not_hand_signals_on(tmp_path: Path) -> None:
     trial = make_trial(tmp_path)
-    script = CHECKPOINTER.replace("while :;", "for i in {1..10};")
-    process = start(trial, "bash", "-c", script, options=("--layout", "step"))
-    wait_until((trial / "ready").exists, on_timeout=lambda: process.poll())
+    script = CHECKPOINTER.replace("while :;", 'until [ -e "$TRIAL_DIR/finish" ];')
+    step = ("--layout", "step")
+    process = start(trial, "bash", "-c", script, options=step, ORCHESTRATOR_HEARTBEAT_S="0.1")
+    await_file(trial / "ready", process)
+    claim = trial / "attempts" / "1.json"
+    claimed = claim.stat().st_mtime_ns
+    # A signal of before its first heartbeat may have missed the program: that one it hands on.
+    wait_until(lambda: claim.stat().st_mtime_ns > claimed, on_timeout=process.poll)
     process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: "signal" in record(trial, 1), on_timeout=process.poll)
+    (trial / "finish").touch()
     code, _ = finish(process)
     assert code == 0, "Slurm signals the processes of a step itself; twice would disturb a save"
     assert not (trial / "checkpoints" / "c").exists()
@@ -199,7 +213,7 @@ def test_attempt_step_layout_does_not_hand_signals_on(tmp_path: Path) -> None:
 def test_attempt_program_without_handler_is_preempted_not_failed(tmp_path: Path) -> None:
     trial = make_trial(tmp_path)
     process = start(trial, "bash", "-c", "touch $TRIAL_DIR/ready; sleep 30 > /dev/null 2>&1 & wait")
-    wait_until((trial / "ready").exists, on_timeout=lambda: process.poll())
+    await_file(trial / "ready", process)
     process.send_signal(signal.SIGUSR2)
     finish(process)
     assert record(trial, 1)["outcome"] == "preempted"
@@ -221,7 +235,7 @@ def test_attempt_waits_for_what_a_shell_script_had_started(tmp_path: Path, numbe
         "session.exit_for_requeue()\n"
     )
     process = start(trial, "bash", "-c", f"{sys.executable} $TRIAL_DIR/save.py; exit 0")
-    wait_until((trial / "ready").exists, on_timeout=process.poll)
+    await_file(trial / "ready", process)
     process.send_signal(number)
     code, output = finish(process)
     assert code == 75
@@ -276,7 +290,7 @@ def test_attempt_second_attempt_keeps_checkpoints_and_history(tmp_path: Path) ->
 def test_attempt_while_another_lives_leaves(tmp_path: Path) -> None:
     trial = make_trial(tmp_path)
     first = start(trial, "bash", "-c", CHECKPOINTER)
-    wait_until((trial / "ready").exists, on_timeout=lambda: first.poll())
+    await_file(trial / "ready", first)
     code, output = finish(start(trial, "touch", str(trial / "ran")))
     first.terminate()
     finish(first)
@@ -289,22 +303,21 @@ def test_attempt_while_another_lives_leaves(tmp_path: Path) -> None:
 def test_attempt_after_sigkill_takes_over_at_once(tmp_path: Path) -> None:
     trial = make_trial(tmp_path)
     first = start(trial, "bash", "-c", CHECKPOINTER)
-    wait_until((trial / "ready").exists, on_timeout=lambda: first.poll())
+    program = await_pid(trial / "ready", first)
     first.kill()
     first.wait()
-    began = time.monotonic()
-    code, _ = finish(start(trial, "true"))
+    code, output = finish(start(trial, "true"))
     result = json.loads((trial / "result.json").read_text())
     assert code == 0
-    assert time.monotonic() - began < 20, "a dead process of this host needs no watching"
+    assert "watching" not in output, "a dead process of this host needs none"
     assert [attempt["outcome"] for attempt in result["attempts"]] == [None, "committed"]
     assert result["attempts"][0]["cause"] == "killed without a word"
-    os.kill(int((trial / "ready").read_text()), signal.SIGKILL)  # the orphan of the first
+    os.kill(program, signal.SIGKILL)  # the orphan of the first
 
 
 def superseded(trial: Path, how: Callable[[Path], None]) -> tuple[int, str]:
     process = start(trial, "bash", "-c", CHECKPOINTER, ORCHESTRATOR_HEARTBEAT_S="0.1")
-    wait_until((trial / "ready").exists, on_timeout=lambda: process.poll())
+    await_file(trial / "ready", process)
     how(trial)
     return finish(process)
 
@@ -347,7 +360,7 @@ def test_attempt_orphan_of_local_executor_stops(tmp_path: Path) -> None:
 )
 def test_attempt_wrong_call_exits_2(argv: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "orchestrator.runtime.attempt", *argv]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("[orchestrator]")
 
@@ -357,10 +370,10 @@ def test_attempt_ends_what_the_program_left_behind(tmp_path: Path) -> None:
     trial = make_trial(tmp_path)
     script = "sleep 300 > /dev/null 2>&1 & echo $! > $TRIAL_DIR/child"
     code, output = finish(start(trial, "bash", "-c", script))
-    child = Path("/proc", (trial / "child").read_text().strip(), "stat")
+    child = int((trial / "child").read_text())
     assert code == 0
     assert "ended processes that the program had left behind" in output
-    assert not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z"
+    wait_until(lambda: not is_running(child), on_timeout=lambda: child)
 
 
 def test_claim_tells_what_the_attempt_before_had_saved(tmp_path: Path) -> None:
@@ -383,18 +396,37 @@ def test_claim_tells_what_the_attempt_before_had_saved(tmp_path: Path) -> None:
 
 def test_claim_without_checkpoints_resumes_from_nothing(tmp_path: Path) -> None:
     trial = make_trial(tmp_path)
+    began = time.time()
     finish(start(trial, "true"))
+    ended = time.time()
     claim = record(trial, 1)
     assert claim["resumes_from"] is None
-    assert claim["claimed_unix"] == pytest.approx(claim["started_unix"], abs=1)
+    for key in ("claimed_unix", "started_unix"):
+        assert began - 0.1 < claim[key] < ended + 0.1, "a file's times are some ms behind"
     assert claim["start_up_s"] is None
 
 
 def test_attempt_with_a_curve_tells_its_start_up(tmp_path: Path) -> None:
     trial = make_trial(tmp_path)
-    curve = 'for n in $(seq 20); do echo "{\\"step\\": $n}" >> "$TRIAL_METRICS"; sleep 0.05; done'
-    finish(start(trial, "bash", "-c", f"sleep 1; {curve}"))
-    assert 0.3 < record(trial, 1)["start_up_s"] < 5
+    script = """
+        sleep 1
+        echo '{"step": 1}' >> "$TRIAL_METRICS"
+        until [ -e "$TRIAL_DIR/go" ]; do sleep 0.05; done
+        for n in {1..200}; do echo '{"step": 2}'; done >> "$TRIAL_METRICS"
+    """
+    began = time.time()
+    process = start(trial, "bash", "-c", script, ORCHESTRATOR_HEARTBEAT_S="0.1")
+    await_file(trial / "metrics.jsonl", process)
+    claim = trial / "attempts" / "1.json"
+    # Looks are up to a fifth of the time apart, and there is one between two heartbeats then.
+    look_s = time.time() + 0.25 + (time.time() - began) / 5
+    wait_until(lambda: claim.stat().st_mtime > look_s, on_timeout=process.poll)
+    beat_s = claim.stat().st_mtime
+    wait_until(lambda: claim.stat().st_mtime > beat_s, on_timeout=process.poll)
+    seen_s = time.time() - began
+    (trial / "go").touch()
+    assert finish(process)[0] == 0
+    assert 0.3 < record(trial, 1)["start_up_s"] < seen_s
 
 
 def test_attempt_tells_its_program_how_often_the_sweep_is_lost(tmp_path: Path) -> None:
@@ -404,5 +436,7 @@ def test_attempt_tells_its_program_how_often_the_sweep_is_lost(tmp_path: Path) -
     program = ("bash", "-c", "echo $TRIAL_MTBF_S; kill -KILL $$")
     two_nodes = ("--resources", '{"nodes": 2}')
     assert "\n4320\n" in finish(start(trial, *program, options=two_nodes))[1]
-    # The first attempt was killed: one loss more, on two nodes.
-    assert "\n3927\n" in finish(start(trial, *program, options=two_nodes))[1]
+    # The first attempt was killed: one loss more, and its time, on two nodes.
+    mtbf_s = (86400 + 2 * record(trial, 1)["wall_s"]) / 11 / 2
+    assert 3927 < mtbf_s < 4320
+    assert f"\n{mtbf_s:.0f}\n" in finish(start(trial, *program, options=two_nodes))[1]

@@ -22,7 +22,7 @@ from orchestrator.runtime import job
 from orchestrator.runtime.claim import Claim, previous_ends
 from orchestrator.runtime.commit import commit_result
 from tests.runtime.test_attempt import CHECKPOINTER, finish, make_trial, record, start
-from tests.waiting import wait_until
+from tests.waiting import await_file, await_pid, await_stop, wait_until
 
 TASK = {"SLURM_JOB_ID": "124", "SLURM_ARRAY_JOB_ID": "123", "SLURM_ARRAY_TASK_ID": "4"}
 # The copy that Slurm starts when it has given the first one's node up.
@@ -38,15 +38,12 @@ done
 """
 
 
-def await_file(path: Path, process: Any) -> None:
-    wait_until(path.exists, on_timeout=process.poll)
-
-
-def kill_all(trial: Path, process: Any, pid_file: str = "ready") -> None:
+def kill_all(trial: Path, process: Any) -> None:
     """Kill an attempt and its program, as a node's death does."""
+    program = await_pid(trial / "ready", process)
     process.kill()
-    process.wait(30)
-    os.kill(int((trial / pid_file).read_text()), signal.SIGKILL)
+    process.wait(120)
+    os.kill(program, signal.SIGKILL)
 
 
 def foreign_claim(trial: Path, **fields: Any) -> None:
@@ -163,14 +160,15 @@ def test_b15_signal_before_the_program_started_starts_it_not(tmp_path: Path) -> 
     """In a step Slurm signals what is there: a program started later would never hear of it."""
     trial = make_trial(tmp_path)
     foreign_claim(trial)
-    process = start(
-        trial, "touch", str(trial / "ran"), options=("--layout", "step"), ORCHESTRATOR_STALE_S="2"
-    )
+    process = start(trial, "touch", str(trial / "ran"), options=("--layout", "step"))
     line = ""
     while "watching it" not in line:
         line = process.stdout.readline()
         assert line
     process.send_signal(signal.SIGTERM)
+    first = {**record(trial, 1), "outcome": "preempted"}
+    (tmp_path / "first").write_text(json.dumps(first))
+    (tmp_path / "first").rename(trial / "attempts" / "1.json")
     assert finish(process)[0] == 75
     end = record(trial, 2)
     assert end["cause"] == "stopped by SIGTERM before its program was started"
@@ -204,8 +202,11 @@ def test_b15_signal_that_reached_the_program_first_still_explains_its_end(tmp_pa
     trial = make_trial(tmp_path)
     script = "kill -TERM $PPID; exit 75"
     late = "(sleep 0.2; kill -TERM $PPID) > /dev/null 2>&1 & exit 75"
+    # How long it is waited for: here for as long as the signal may take on a busy machine.
+    patient = "attempt.SETTLE_S = 60"
     for number, command in enumerate((script, script.replace("75", "143"), late), start=1):
-        process = start(trial, "bash", "-c", command, options=("--layout", "step"))
+        step = ("--layout", "step")
+        process = start(trial, "bash", "-c", command, options=step, change=patient)
         assert finish(process)[0] == 75
         end = record(trial, number)
         assert (end["outcome"], end["signal"]) == ("preempted", "SIGTERM"), end
@@ -237,6 +238,7 @@ def test_b18_frozen_attempt_goes_on_where_it_was(tmp_path: Path) -> None:
     await_file(trial / "ready.1", process)
     claim = trial / "attempts" / "1.json"
     process.send_signal(signal.SIGSTOP)
+    await_stop(process.pid)
     frozen = claim.stat().st_mtime
     wait_until(lambda: time.time() > frozen + 1.5)
     assert claim.stat().st_mtime == frozen
@@ -253,13 +255,13 @@ def test_b18_frozen_attempt_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_c02_copy_on_a_lost_node_stops_before_the_new_one_starts(tmp_path: Path) -> None:
     """Slurm gave the node up and restarted the task, while the first copy runs on."""
     trial = make_trial(tmp_path)
-    beat = {"ORCHESTRATOR_HEARTBEAT_S": "1"}
-    first = start(trial, "bash", "-c", TALKER, **TASK, **beat)
-    await_file(trial / "ready.1", first)
-    second = start(trial, "bash", "-c", TALKER, **AGAIN, **beat)
-    assert finish(first)[0] == 1
-    await_file(trial / "ready.2", second)
     metrics = trial / "metrics.jsonl"
+    metrics.touch()
+    # The second gives the first its heartbeat's time to show up: here as long as it may take.
+    first = start(trial, "bash", "-c", TALKER, **TASK, ORCHESTRATOR_HEARTBEAT_S="0.5")
+    wait_until(lambda: '"attempt": 1' in metrics.read_text(), on_timeout=first.poll)
+    second = start(trial, "bash", "-c", TALKER, **AGAIN, ORCHESTRATOR_HEARTBEAT_S="60")
+    assert finish(first)[0] == 1
     wait_until(lambda: '"attempt": 2' in metrics.read_text(), on_timeout=second.poll)
     (trial / "finish").touch()
     code, output = finish(second)
@@ -280,7 +282,7 @@ def test_c02_copy_that_is_dead_is_not_waited_for_long(tmp_path: Path) -> None:
     began = time.monotonic()
     code, output = finish(start(trial, "true", **AGAIN, ORCHESTRATOR_HEARTBEAT_S="1"))
     assert code == 0
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 80, "less than what makes a heartbeat old"
     assert "attempt 1 on n7 has no end; giving it 1 s to show up" in output
 
 
@@ -326,7 +328,7 @@ def test_c03_copies_that_commit_at_the_same_moment_commit_once(tmp_path: Path) -
 
         def commit(attempt: int, root: Path, barrier: Any, answers: Any) -> None:
             claim = Claim(TrialPaths(str(root)), attempt, {"attempt": attempt})
-            barrier.wait(30)
+            barrier.wait(120)
             answers.put((attempt, commit_result(claim, {"attempt": attempt})))
 
         copies = [
@@ -336,7 +338,7 @@ def test_c03_copies_that_commit_at_the_same_moment_commit_once(tmp_path: Path) -
         for copy in copies:
             copy.start()
         for copy in copies:
-            copy.join(30)
+            copy.join(120)
             assert copy.exitcode == 0
         said = [answers.get() for _ in copies]
         winners = [attempt for attempt, is_first in said if is_first]
@@ -348,8 +350,7 @@ def test_c03_copies_that_commit_at_the_same_moment_commit_once(tmp_path: Path) -
 def test_c05_sigkill_of_the_program_alone_is_a_failure_with_its_cause(tmp_path: Path) -> None:
     trial = make_trial(tmp_path)
     process = start(trial, "bash", "-c", "echo $$ > $TRIAL_DIR/ready; exec sleep 60")
-    wait_until(lambda: (trial / "ready").exists() and (trial / "ready").read_text().strip())
-    os.kill(int((trial / "ready").read_text()), signal.SIGKILL)
+    os.kill(await_pid(trial / "ready", process), signal.SIGKILL)
     assert finish(process)[0] == 137
     end = record(trial, 1)
     assert (end["outcome"], end["kind"], end["exit_code"]) == ("failed", "killed", -9)
@@ -400,17 +401,18 @@ def test_c11_pid_or_boot_used_again_is_not_the_old_attempt(
 ) -> None:
     trial = make_trial(tmp_path)
     foreign_claim(trial, host=os.uname().nodename, **changes)
-    began = time.monotonic()
     code, output = finish(start(trial, "true"))
     assert code == 0
     assert "watching" not in output
-    assert time.monotonic() - began < 20
     assert record(trial, 2)["outcome"] == "committed"
 
 
 def test_c11_same_pid_and_boot_of_another_host_proves_nothing(tmp_path: Path) -> None:
     trial = make_trial(tmp_path)
     foreign_claim(trial)
-    code, output = finish(start(trial, "true", ORCHESTRATOR_STALE_S="1"))
+    # Written by a server whose clock is ahead: not old, however long this process takes to start.
+    os.utime(trial / "attempts" / "1.json", (time.time() + 3600,) * 2)
+    quick = {"ORCHESTRATOR_STALE_S": "1", "ORCHESTRATOR_HEARTBEAT_S": "0.2"}
+    code, output = finish(start(trial, "true", **quick))
     assert code == 0
-    assert "has no end and its heartbeat is" in output
+    assert "has no end and its heartbeat is 0 s old; watching it" in output
