@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from orchestrator.adapters.executors.local import LocalEvent, LocalExecutor, LocalTask
 from orchestrator.contract.paths import TrialPaths
-from tests.waiting import wait_until
+from tests.waiting import await_pid, is_running, wait_until
 
 
 def make_task(folder: Path, number: int, script: str, cpus: int = 1, gpus: int = 0) -> LocalTask:
@@ -31,12 +29,13 @@ def test_run_keeps_to_the_cap(tmp_path: Path) -> None:
 
 
 def test_run_gives_every_trial_gpus_of_its_own(tmp_path: Path) -> None:
-    script = 'echo "$CUDA_VISIBLE_DEVICES"; sleep 0.3'
+    mine = f"{tmp_path}/gpu-$CUDA_VISIBLE_DEVICES"
+    script = f'mkdir {mine} && echo "$CUDA_VISIBLE_DEVICES"; sleep 0.3; rmdir {mine}'
     tasks = [make_task(tmp_path, n, script, gpus=1) for n in range(4)]
     LocalExecutor(max_parallel=4, n_gpus=2).run(tasks, lambda event: None)
     seen = [Path(task.trial.log).read_text().strip() for task in tasks]
-    assert sorted(seen) == ["0", "0", "1", "1"]
     assert sorted(seen[:2]) == ["0", "1"], "the first two ran at the same time"
+    assert set(seen[2:]) <= {"0", "1"}, "none had one that another still had"
 
 
 def test_run_task_larger_than_the_machine_runs_alone(tmp_path: Path) -> None:
@@ -63,29 +62,25 @@ def test_run_checkpointed_trial_goes_to_the_end_of_the_queue(tmp_path: Path) -> 
 
 PROGRAM = """
 import sys
-from orchestrator.adapters.executors.local import LocalExecutor, LocalTask
+from orchestrator.adapters.executors import local
 from orchestrator.contract.paths import TrialPaths
-LocalExecutor(1, 0).run([LocalTask(TrialPaths(sys.argv[1]), 1, 0)], lambda event: None)
+local.CHECKPOINT_GRACE_S = 3600
+tasks = [local.LocalTask(TrialPaths(sys.argv[1]), 1, 0)]
+local.LocalExecutor(1, 0).run(tasks, lambda event: print(event.kind, flush=True))
 """
 
 
 def test_second_signal_kills_what_ignores_the_first(tmp_path: Path) -> None:
-    script = f"trap '' TERM; (trap '' TERM; echo $BASHPID > {tmp_path}/child; sleep 60)"
+    script = f"trap '' TERM; (trap '' TERM; echo $BASHPID > {tmp_path}/child; sleep 600)"
     task = make_task(tmp_path, 0, script)
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, task.trial.root])
-    wait_until((tmp_path / "child").exists, on_timeout=process.poll)
-    child = int(wait_until((tmp_path / "child").read_text))
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert process.poll() is None, "it waits for the trial to checkpoint"
-    process.send_signal(signal.SIGINT)
-    process.wait(timeout=20)
+    argv = [sys.executable, "-c", PROGRAM, task.trial.root]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = await_pid(tmp_path / "child", process)
+        process.send_signal(signal.SIGINT)
+        said = [process.stdout.readline().strip() for _ in range(2)]
+        assert said == ["started", "stopping"], "it waits for the trial to checkpoint"
+        process.send_signal(signal.SIGINT)  # not sooner: two at once are one
+        output, _ = process.communicate(timeout=120)
+    assert output.split() == ["killing", "interrupted"]
     wait_until(lambda: not is_running(child), on_timeout=lambda: child)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return words.rpartition(")")[2].split()[0] != "Z" and os.path.exists(f"/proc/{pid}")

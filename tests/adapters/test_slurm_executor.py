@@ -16,7 +16,7 @@ from orchestrator.adapters.executors.slurm import ScriptExecutor
 from orchestrator.contract.errors import AmbiguousSubmission, ClusterFull, ClusterRefused
 from orchestrator.contract.paths import ArrayPaths
 from orchestrator.runtime import durable
-from tests.waiting import wait_until
+from tests.waiting import is_running, wait_until
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a17_script_that_cannot_be_written_is_a_refusal(
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv here")
 def test_a05_sbatch_that_waits_for_room_dies_with_its_submitter(sbatch: Path) -> None:
     (sbatch / "says").write_text(
-        f"echo $$ > {sbatch}/new; mv {sbatch}/new {sbatch}/pid\nsleep 60\n"
+        f"echo $$ > {sbatch}/new; mv {sbatch}/new {sbatch}/pid\nexec sleep 600\n"
     )
     program = (
         "import sys\n"
@@ -119,10 +119,10 @@ def test_a05_sbatch_that_waits_for_room_dies_with_its_submitter(sbatch: Path) ->
     )
     submitter = subprocess.Popen([sys.executable, "-c", program, str(sbatch)])
     wait_until((sbatch / "pid").exists, on_timeout=submitter.poll)
-    pid = (sbatch / "pid").read_text().strip()
+    pid = int((sbatch / "pid").read_text())
     submitter.kill()
     submitter.wait()
-    wait_until(lambda: not Path(f"/proc/{pid}").exists(), timeout_s=20)
+    wait_until(lambda: not is_running(pid), on_timeout=lambda: pid)
 
 
 def test_system_without_setpriv_submits_all_the_same(

@@ -45,7 +45,7 @@ for turn in range(n_turns):
     pid = os.fork()
     if pid == 0:
         # Each third dies with the lock, so that most locks are taken over from the dead.
-        with sweep_lock.hold(SweepPaths(root), 60):
+        with sweep_lock.hold(SweepPaths(root), 280):
             os.close(os.open(root + "/alone", os.O_CREAT | os.O_EXCL))
             os.unlink(root + "/alone")
             if turn % 3:
@@ -211,6 +211,6 @@ def test_a11_of_many_that_find_a_dead_owner_one_takes_over(sweep: SweepPaths) ->
         subprocess.Popen([sys.executable, "-c", RIVAL, sweep.root, "40"], stderr=subprocess.PIPE)
         for _ in range(4)
     ]
-    wait_until(lambda: all(rival.poll() is not None for rival in rivals), timeout_s=120)
+    wait_until(lambda: all(rival.poll() is not None for rival in rivals), timeout_s=280)
     errors = [rival.communicate()[1].decode() for rival in rivals]
     assert [rival.returncode for rival in rivals] == [0] * 4, errors

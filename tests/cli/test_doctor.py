@@ -46,7 +46,7 @@ def type_(folder: Path, path: str, *words: str) -> tuple[int, str, str]:
         env={"PATH": path, "HOME": str(folder), "LANG": "C.UTF-8", "COLUMNS": "80"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     return done.returncode, done.stdout, done.stderr
@@ -176,7 +176,7 @@ def test_doctor_in_a_terminal_has_colour(templates: Path, slurm: FakeSlurm) -> N
     except OSError:
         pass  # Linux's way to say that the other side is closed
     os.close(ours)
-    assert process.wait(timeout=30) == 1
+    assert process.wait(timeout=120) == 1
     assert b"\x1b[1;31mproblem" in text
 
 

@@ -60,7 +60,7 @@ def test_one_line_of_shell_is_a_trial(tmp_path: Path) -> None:
     trial.mkdir()
     (trial / "params.json").write_text("{}")
     argv = [sys.executable, "-m", "orchestrator.runtime.attempt", "--trial-dir", str(trial), "--"]
-    subprocess.run([*argv, "bash", "-c", readme.TRIAL], check=True, timeout=30)
+    subprocess.run([*argv, "bash", "-c", readme.TRIAL], check=True, timeout=120)
     assert json.loads((trial / "result.json").read_text())["metrics"] == {"loss": 1.2}
 
 

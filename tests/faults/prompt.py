@@ -45,7 +45,7 @@ def type_(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[
         env=clean_environ(**env),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 
@@ -78,7 +78,7 @@ def start_attempt(trial: Path, *command: str, **env: str) -> subprocess.Popen[st
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     return process.returncode, output
 
 

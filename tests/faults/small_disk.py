@@ -33,7 +33,9 @@ class SmallDisk:
 
     def remount(self, option: str) -> None:
         """Make it ``ro`` or ``rw``."""
-        subprocess.run(["mount", "-o", f"remount,{option}", str(self.path)], check=True, timeout=20)
+        subprocess.run(
+            ["mount", "-o", f"remount,{option}", str(self.path)], check=True, timeout=120
+        )
 
 
 @contextmanager
@@ -45,7 +47,7 @@ def small_disk(path: Path, options: str = "size=4m") -> Iterator[SmallDisk]:
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"mode=755,{options}", "none", str(path)],
         capture_output=True,
-        timeout=20,
+        timeout=120,
         check=False,
     )
     if done.returncode != 0:
@@ -53,4 +55,4 @@ def small_disk(path: Path, options: str = "size=4m") -> Iterator[SmallDisk]:
     try:
         yield SmallDisk(path)
     finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True, timeout=20)
+        subprocess.run(["umount", "--lazy", str(path)], check=True, timeout=120)

@@ -128,7 +128,7 @@ def test_d04_odd_json_never_stops_the_merge_nor_wins(sweep: SweepPaths, data: by
     assert found.problems or "loss" in notes[BAD]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder", "loop", "socket"])
 def test_d05_no_file_as_metrics_or_log_is_named_and_not_waited_for(
     sweep: SweepPaths, kind: str
@@ -145,7 +145,7 @@ def test_d05_no_file_as_metrics_or_log_is_named_and_not_waited_for(
     assert "log: " in logs[BAD][0], "one odd log does not hide the other trials"
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder", "loop"])
 def test_d05_no_file_as_metrics_is_named_at_the_commit(tmp_path: Path, kind: str) -> None:
     trial = make_trial(tmp_path)
@@ -284,7 +284,7 @@ def test_d14_leftover_of_the_same_pid_does_not_stop_an_attempt(tmp_path: Path) -
     done = subprocess.run(
         [sys.executable, "-c", script, "--trial-dir", str(trial), "--", "true"],
         capture_output=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

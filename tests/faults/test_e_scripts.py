@@ -232,7 +232,7 @@ def test_e06_template_that_grows_without_end_is_refused_soon(tmp_path: Path, bom
         preexec_fn=limit,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 9, done.stderr

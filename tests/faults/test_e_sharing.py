@@ -34,7 +34,7 @@ def test_e19_any_umask_gives_private_files_that_we_can_use(project: Path, mask: 
             env=clean_environ(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert done.returncode == 0, done.stderr
