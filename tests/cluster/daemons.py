@@ -17,7 +17,7 @@ from tests.cluster.config import Site
 from tests.cluster.processes import Process, wait_until
 from tests.cluster.state import ClusterState, load_state, store_state
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 5.0
 
 # Debian's client library reads the one or the other, depending on its version.

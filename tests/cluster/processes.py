@@ -108,7 +108,7 @@ def kill(processes: list[Process]) -> None:
     """
     for process in processes:
         process.send(signal.SIGKILL)
-    wait_until(lambda: not _alive(processes), 5, lambda: f"alive: {_alive(processes)}", 0.01)
+    wait_until(lambda: not _alive(processes), 60, lambda: f"alive: {_alive(processes)}", 0.01)
 
 
 def run_bounded(

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import USER, Cluster, ClusterOptions, wait_until
+from tests.cluster.cluster import USER, Cluster, ClusterOptions
 
 pytestmark = pytest.mark.cluster
+wait_until = Cluster.wait_until
 
 # A step that notes when it was told to end, and then ignores it until it is killed.
 STEP = """#!/bin/bash
@@ -47,7 +48,7 @@ def take_every_node(cluster: Cluster, folder: Path, name: str) -> str:
     """Submits a job to `ondemand` that leaves no room for any other."""
     nodes = cluster.options.n_nodes
     options = ["-p", "ondemand", f"--nodes={nodes}", "--exclusive", "-J", name]
-    return submit(cluster, folder, "sleep 60", options)
+    return submit(cluster, folder, "sleep 200", options)
 
 
 def read(path: Path) -> str:
@@ -80,7 +81,7 @@ def test_array_of_five_runs_every_index(cluster: Cluster, user_dir: Path) -> Non
 def test_one_gpu_jobs_fill_every_gpu_at_once(cluster: Cluster, user_dir: Path) -> None:
     options = cluster.options
     n_gpus = options.n_nodes * options.gpus_per_node
-    submit(cluster, user_dir, "sleep 30", [f"--array=1-{n_gpus + 1}", "--gpus=1", "-J", "fill"])
+    submit(cluster, user_dir, "sleep 200", [f"--array=1-{n_gpus + 1}", "--gpus=1", "-J", "fill"])
     expected = ["PENDING"] + ["RUNNING"] * n_gpus
     wait_until(lambda: sorted(states(cluster, "fill").values()) == expected, 20, cluster.squeue)
 
@@ -96,7 +97,7 @@ def test_sacct_shows_a_job_that_has_ended(cluster: Cluster, user_dir: Path) -> N
 
 
 def test_cancel_all_leaves_no_job_behind(cluster: Cluster, user_dir: Path) -> None:
-    submit(cluster, user_dir, "sleep 60", ["--array=0-5", "-J", "cancel"])
+    submit(cluster, user_dir, "sleep 200", ["--array=0-5", "-J", "cancel"])
     wait_for_state(cluster, "cancel", "RUNNING", n_jobs=6)
     submit(cluster, user_dir, "true", ["--hold", "-J", "held"])
     cluster.cancel_all()
@@ -106,9 +107,9 @@ def test_cancel_all_leaves_no_job_behind(cluster: Cluster, user_dir: Path) -> No
 
 
 def test_job_outlives_a_killed_controller(cluster: Cluster, user_dir: Path) -> None:
-    submit(cluster, user_dir, "sleep 8; touch done", ["-J", "outlives"])
+    submit(cluster, user_dir, "sleep 15; touch done", ["-J", "outlives"])
     wait_for_state(cluster, "outlives", "RUNNING")
-    time.sleep(5)  # slurmctld saves its state that late: SAVE_MAX_WAIT in its state_save.c
+    time.sleep(8)  # slurmctld saves its state after 5 s at most: SAVE_MAX_WAIT in its state_save.c
     cluster.kill("slurmctld")
     assert not cluster.is_up()
     cluster.start("slurmctld")
@@ -129,10 +130,10 @@ def test_heal_mends_killed_and_frozen_daemons(cluster: Cluster, user_dir: Path) 
 def test_run_as_user_ends_a_command_that_takes_too_long(cluster: Cluster, user_dir: Path) -> None:
     with pytest.raises(TimeoutError, match="nothing"):
         wait_until(lambda: 0, 0.1, "nothing")
-    script = "sleep 2 && touch survived"
+    script = "sleep 6 && touch survived"
     with pytest.raises(Exception, match="timed out after"):
         cluster.run_as_user(["bash", "-c", script], cwd=user_dir, timeout_s=0.3)
-    time.sleep(2.2)
+    time.sleep(6.5)
     assert not (user_dir / "survived").exists()
 
 
@@ -142,8 +143,8 @@ def test_preempted_job_is_told_at_once_and_requeued(cluster: Cluster, user_dir: 
     script = "exec srun bash step.sh"
     job = submit(cluster, user_dir, script, ["-p", "spot", "--requeue", "-J", "victim"])
     wait_until(lambda: "start 0" in read(user_dir / "step.log"), 20, cluster.squeue)
-    taker = take_every_node(cluster, user_dir, "taker")
     begin = time.monotonic()
+    taker = take_every_node(cluster, user_dir, "taker")
     wait_until(lambda: "term" in read(user_dir / "step.log"), 10, cluster.squeue)
     assert time.monotonic() - begin < grace_s / 2
     assert states(cluster, "victim") == {job: "RUNNING"}

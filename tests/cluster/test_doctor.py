@@ -55,7 +55,7 @@ def resume(user: User, trial: Path) -> None:
     assert user.submit()["submitted"] == 1
     user.await_states({"done": 1})
     steps = [int(line.split()[1]) for line in (trial / "done").read_text().splitlines()]
-    assert steps == list(range(1, 41)), "no step lost, none repeated"
+    assert steps == list(range(1, 81)), "no step lost, none repeated"
 
 
 def test_doctor_of_the_default_site(user: User) -> None:
@@ -93,7 +93,7 @@ def test_b06_doctor_names_gang_which_knows_no_grace(user: User) -> None:
 @pytest.mark.cluster_options(job_requeue=0)
 def test_submit_auto_where_requeuing_is_off_submits_no_requeue_and_resumes(user: User) -> None:
     assert examine(user)["requeue"]["severity"] == "warning"
-    user.write("sweep.yaml", spec("  a: [1]", env={"STEPS": "40"}))
+    user.write("sweep.yaml", spec("  a: [1]", env={"STEPS": "80"}))
     out = submit_in_words(user)
     assert "resubmit mode: the site has turned requeuing off (JobRequeue=0)\n" in out
     assert "make supervise (or make submit again)" in out
@@ -108,7 +108,7 @@ def test_b05_preempted_trial_of_a_cancelling_partition_is_resumed_by_submit(user
     mode = examine(user)["mode"]
     assert mode["severity"] == "note"
     assert "partition spot ends preempted jobs (PreemptMode=CANCEL)" in mode["what_is"]
-    user.write("sweep.yaml", spec("  a: [1]", env={"STEPS": "40"}))
+    user.write("sweep.yaml", spec("  a: [1]", env={"STEPS": "80"}))
     assert user.submit()["requeue"] is False
     assert "\n#SBATCH --no-requeue\n" in array_script(user)
     resume(user, preempt(user))

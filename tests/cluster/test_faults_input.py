@@ -20,7 +20,7 @@ def test_e16_secret_parameter_is_nowhere_in_what_slurm_shows_of_a_job(
     user: User, layout: str
 ) -> None:
     """Accounting keeps the lines of sbatch and srun for good, and shows them to everybody."""
-    user.write("sweep.yaml", spec(f"  key: ['{SECRET} \\n']", env={"STEPS": "15"}, layout=layout))
+    user.write("sweep.yaml", spec(f"  key: ['{SECRET} \\n']", env={"STEPS": "75"}, layout=layout))
     user.submit()
     user.await_states({"running": 1})
 
@@ -77,7 +77,7 @@ def test_e15_job_of_another_user_with_our_name_is_not_ours(user: User) -> None:
 def test_d16_sweep_moved_under_running_and_queued_trials_leaves_nothing_elsewhere(
     user: User,
 ) -> None:
-    user.write("sweep.yaml", spec("  a: [1, 2]", env={"STEPS": "20"}, max_concurrent=1))
+    user.write("sweep.yaml", spec("  a: [1, 2]", env={"STEPS": "50"}, max_concurrent=1))
     user.submit()
     trial = user.cluster.wait_until(
         lambda: next((t for t in user.trials() if (t / "done").exists()), None), 60, user.explain

@@ -25,7 +25,7 @@ def test_a01_a02_submit_killed_at_random_points_submits_each_trial_once(
 ) -> None:
     seed = int.from_bytes(os.urandom(3), "big")
     chance = random.Random(seed)
-    user.env["ORCHESTRATOR_SETTLE_S"] = "1.5"
+    user.env["ORCHESTRATOR_SETTLE_S"] = "3"
     n_kills, n_trials = 0, 0
     while n_kills < N_KILLS:
         n_trials += N_TRIALS  # two arrays

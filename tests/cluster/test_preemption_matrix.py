@@ -124,7 +124,7 @@ def await_steps(user: User, n_trials: int, n_steps: int) -> list[Path]:
 def test_b10_last_array_task_requeues_itself_and_no_sibling(user: User) -> None:
     """Its job id is the array's: `scontrol requeue $SLURM_JOB_ID` would restart every task."""
     program = STEPS_SH.replace("stop=0", 'stop=0; [ "$1" = --a=2 ] || STEPS=1', 1)
-    array = submit_steps(user, "  a: [0, 1, 2]", 60, program)
+    array = submit_steps(user, "  a: [0, 1, 2]", 120, program)
     first, second, last = await_steps(user, 3, 1)
     user.cluster.wait_until(
         lambda: user.states().get("done") == 2 and len(read_steps(last)) > 3, 60, user.explain
@@ -147,7 +147,7 @@ def test_b10_last_array_task_requeues_itself_and_no_sibling(user: User) -> None:
         interval_s=1,
     )
     user.await_states({"done": 3})
-    assert read_steps(last) == list(range(1, 61))
+    assert read_steps(last) == list(range(1, 121))
     for trial in (first, second):
         assert len(read_records(trial)) == 1
         assert "nothing to do" not in (trial / "log").read_text(), "it was not run again"
@@ -190,7 +190,7 @@ def test_b11_operator_requeues_the_finished_array_and_nothing_changes(user: User
 @pytest.mark.cluster_options(preempt_mode="CANCEL", grace_s=0)
 def test_b18_suspended_trial_is_not_taken_for_dead(user: User) -> None:
     user.env |= {"ORCHESTRATOR_HEARTBEAT_S": "0.5", "ORCHESTRATOR_STALE_S": "2"}
-    array = submit_steps(user, "  a: [0]", 30)
+    array = submit_steps(user, "  a: [0]", 100)
     (trial,) = await_steps(user, 1, 3)
     root(user, "scontrol", "suspend", array)
 
@@ -204,12 +204,11 @@ def test_b18_suspended_trial_is_not_taken_for_dead(user: User) -> None:
     assert len(read_steps(trial)) == n_steps, "it is suspended"
     root(user, "scontrol", "resume", array)
     user.await_states({"done": 1})
-    assert read_steps(trial) == list(range(1, 31))
+    assert read_steps(trial) == list(range(1, 101))
     assert len(read_records(trial)) == 1
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_b20_timeout_goes_on_from_its_checkpoint(user: User) -> None:
     """It hears no signal, so Slurm kills it at its limit; `submit` takes it up again."""
     deaf = STEPS_SH.replace("trap 'stop=1;", "trap '' TERM USR2; : '", 1)

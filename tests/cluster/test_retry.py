@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import processes
-from tests.cluster.user import User, journal, spec
+from tests.cluster.user import COUNTER, User, journal, spec
 
 pytestmark = pytest.mark.cluster
 
@@ -22,7 +23,7 @@ BROKEN_PROLOG = Path(__file__).with_name("broken_prolog.sh")
 QUICK = ("--interval", "0.5")
 
 
-def supervise(user: User, *words: str, timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
+def supervise(user: User, *words: str, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
     return user.type("supervise", *QUICK, *words, timeout_s=timeout_s)
 
 
@@ -163,7 +164,8 @@ def test_c07_sweep_paused_by_its_first_failures_goes_on_when_another_trial_gets_
         "count.sh",
         '#!/bin/bash\na=$(grep -o "[0-9]*" <<< "$1" | head -1)\n'
         'if [ "$a" -le 3 ]; then sleep 2; echo "ValueError: too small" >&2; exit 1; fi\n'
-        'sleep 9\necho \'{"loss": 1}\' >> "$TRIAL_METRICS"\n',
+        f"until [ -e {user.folder}/go ]; do sleep 0.2; done\n"
+        'echo \'{"loss": 1}\' >> "$TRIAL_METRICS"\n',
     )
     env = {"ORCHESTRATOR_HEARTBEAT_S": "5"}
     user.write("sweep.yaml", spec("  a: {min: 1, max: 9, step: 1}", env=env, max_concurrent=4))
@@ -171,7 +173,15 @@ def test_c07_sweep_paused_by_its_first_failures_goes_on_when_another_trial_gets_
     user.cluster.wait_until(
         lambda: user.states().get("failed", 0) == 3, 60, user.explain, interval_s=0.2
     )
-    done = supervise(user)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        supervising = pool.submit(supervise, user)
+        try:
+            user.cluster.wait_until(
+                lambda: any(entry["kind"] == "paused" for entry in journal(user)), 60, user.explain
+            )
+        finally:
+            user.write("go", "")
+        done = supervising.result()
     assert done.returncode == 1, done
     assert user.states() == {"done": 6, "failed": 3}
     kinds = [entry["kind"] for entry in journal(user)]
@@ -216,7 +226,7 @@ def test_b08_held_again_and_again_is_replaced_by_a_new_array_task(user: User) ->
 
 
 def test_c08_hung_trial_is_reported_and_replaced_where_the_spec_says_so(user: User) -> None:
-    env = {"STEPS": "40", "ORCHESTRATOR_HEARTBEAT_S": "1"}
+    env = {"STEPS": "80", "ORCHESTRATOR_HEARTBEAT_S": "1"}
     user.write("sweep.yaml", spec("  a: [1]", env=env, retry={"hung_min": 0.1}))
     user.submit()
     trial = user.cluster.wait_until(
@@ -234,7 +244,7 @@ def test_c08_hung_trial_is_reported_and_replaced_where_the_spec_says_so(user: Us
     assert user.board()[0]["attempts"] == "2"
 
 
-@pytest.mark.cluster_options(accounting=False, extra=("MinJobAge=2",))
+@pytest.mark.cluster_options(accounting=False, extra=("MinJobAge=15",))
 def test_b19_cancelled_stays_cancelled_when_slurm_has_forgotten_it(user: User) -> None:
     user.write("sweep.yaml", spec("  a: [1]", env={"STEPS": "400"}))
     array = user.submit()["arrays"][0]["job_id"]
@@ -294,7 +304,7 @@ def set_partition(user: User, state: str) -> None:
 
 
 def test_supervise_brings_back_preempted_and_killed_trials(user: User) -> None:
-    user.write("sweep.yaml", spec("  a: {min: 1, max: 8, step: 1}", env={"STEPS": "30"}))
+    user.write("sweep.yaml", spec("  a: {min: 1, max: 8, step: 1}", env={"STEPS": "100"}))
     user.submit()
     user.cluster.wait_until(
         lambda: all((t / "done").exists() for t in user.trials()), 40, user.explain
@@ -309,21 +319,21 @@ def test_supervise_brings_back_preempted_and_killed_trials(user: User) -> None:
     assert user.states() == {"done": 8}
     for trial in user.trials():
         steps = [int(line.split()[1]) for line in (trial / "done").read_text().splitlines()]
-        assert steps == list(range(1, 31)), "no step lost, none repeated"
+        assert steps == list(range(1, 101)), "no step lost, none repeated"
     assert "2" in {row["attempts"] for row in user.board()}
 
 
 def test_supervise_twice_the_second_leaves_and_nothing_is_done_twice(user: User) -> None:
-    user.write("sweep.yaml", spec("  a: [1, 2]", env={"STEPS": "40"}))
+    user.write("sweep.yaml", spec("  a: [1, 2]", env={"STEPS": "100"}))
     user.submit()
     command = " ".join(user.installation.orchestrator)
     user.write(
         "both.sh",
         f"#!/bin/bash\n{command} supervise --interval 0.5 > first.txt 2>&1 &\n"
-        "until [ -e results/sweep/supervisor.lock ]; do sleep 0.1; done; sleep 1\n"
+        "until grep -q running first.txt; do sleep 0.1; done\n"
         f"{command} supervise --interval 0.5 > second.txt 2>&1\necho $? > second.code\nwait\n",
     )
-    user.cluster.run_as_user(["./both.sh"], cwd=user.folder, timeout_s=120, check=True)
+    user.cluster.run_as_user(["./both.sh"], cwd=user.folder, timeout_s=240, check=True)
     assert (user.folder / "second.code").read_text() == "3\n"
     second = (user.folder / "second.txt").read_text()
     assert "orchestrator: sweep is supervised already, by process" in second
@@ -332,7 +342,7 @@ def test_supervise_twice_the_second_leaves_and_nothing_is_done_twice(user: User)
 
 
 def test_supervisor_as_a_job_runs_once_and_ends_with_the_sweep(user: User) -> None:
-    user.write("sweep.yaml", spec("  a: [1, 2]", env={"STEPS": "30"}))
+    user.write("sweep.yaml", spec("  a: [1, 2]", env={"STEPS": "100"}))
     user.submit()
     first = json.loads(user.type("supervise", "--job", *QUICK, "--json").stdout)
     second = json.loads(user.type("supervise", "--job", *QUICK, "--json").stdout)
@@ -345,22 +355,26 @@ def test_supervisor_as_a_job_runs_once_and_ends_with_the_sweep(user: User) -> No
 
 
 def test_supervisor_job_beside_a_person_waits_and_takes_over(user: User) -> None:
-    user.write("sweep.yaml", spec("  a: [1]", env={"STEPS": "60"}))
+    finish = user.folder / "finish"
+    user.write("count.sh", COUNTER.replace("while [", f'while [ ! -e "{finish}" ] && [', 1))
+    user.write("sweep.yaml", spec("  a: [1]", env={"STEPS": "9999"}))
     user.submit()
     command = " ".join(user.installation.orchestrator)
+    log = user.folder / "results/sweep/arrays/supervisor/slurm.log"
     user.write(
         "both.sh",
-        f"#!/bin/bash\n{command} supervise --interval 1 --rounds 8 > first.txt 2>&1 &\n"
-        "until [ -e results/sweep/supervisor.lock ]; do sleep 0.1; done\n"
-        f"{command} supervise --job --interval 0.5\nwait\n",
+        f"#!/bin/bash\n{command} supervise --interval 1 > first.txt 2>&1 &\n"
+        "until grep -q -e running -e pending first.txt; do sleep 0.1; done\n"
+        f"{command} supervise --job --interval 0.5\n"
+        f"until grep -q 'supervised already' {log}; do sleep 0.1; done\nkill -TERM $!\nwait\n",
     )
-    user.cluster.run_as_user(["./both.sh"], cwd=user.folder, timeout_s=120, check=True)
-    log = user.folder / "results/sweep/arrays/supervisor/slurm.log"
+    user.cluster.run_as_user(["./both.sh"], cwd=user.folder, timeout_s=240, check=True)
+    finish.touch()
     user.cluster.wait_until(
         lambda: log.exists() and "nothing left to do" in log.read_text(), 90, user.explain
     )
     assert "is supervised already, by process " in log.read_text()
-    assert "nothing left" not in (user.folder / "first.txt").read_text()
+    assert "what is queued goes on" in (user.folder / "first.txt").read_text()
 
 
 def test_supervisor_job_told_to_stop_has_itself_requeued(user: User) -> None:
@@ -381,7 +395,7 @@ def test_supervisor_job_told_to_stop_has_itself_requeued(user: User) -> None:
 
 
 def test_supervise_asks_slurm_once_a_round_while_nothing_happens(user: User) -> None:
-    user.write("sweep.yaml", spec("  a: {min: 1, max: 12, step: 1}", env={"STEPS": "200"}))
+    user.write("sweep.yaml", spec("  a: {min: 1, max: 12, step: 1}", env={"STEPS": "9999"}))
     user.submit()
     user.await_states({"running": 12})
     folder = user.folder / "bin"

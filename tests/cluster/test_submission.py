@@ -38,7 +38,7 @@ def test_a01_waiting_for_a_lost_request_is_explained_once(user: User) -> None:
     assert done.returncode == 0
     assert re.fullmatch(
         r"orchestrator: an earlier submit was cut short; looking whether Slurm took array "
-        r"sweep-\w{10}: Slurm may still take the request; up to 5 s\n",
+        r"sweep-\w{10}: Slurm may still take the request; up to [3-5] s\n",
         done.stderr,
     )
     assert kinds(user) == ["intent", "abandoned", "intent", "submitted"]
@@ -190,7 +190,7 @@ def test_a07_job_that_slurm_forgot_is_submitted_again_and_its_ids_new_owner_left
         'REAL --hold -p cpu --wrap true > /dev/null\nsleep 0.3\nREAL "$@"\ntouch taken',
     )
     user.write("sweep.yaml", spec("  a: [1]", resources=HELD))
-    for turn in range(1, 6):
+    for turn in range(1, 16):
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             submitting = pool.submit(user.submit, "--retry-failed")
             user.cluster.wait_until((user.folder / "taken").exists, 30, interval_s=0.01)

@@ -28,7 +28,7 @@ ENFORCED = ("AccountingStorageEnforce=associations,limits",)
 
 def test_a08_request_that_waited_at_the_controllers_door_is_adopted(user: User) -> None:
     """Frozen, the controller neither takes nor refuses; thawed, it takes what lies there."""
-    user.env |= {"ORCHESTRATOR_SUBMIT_TIMEOUT_S": "4", "ORCHESTRATOR_SETTLE_S": "30"}
+    user.env |= {"ORCHESTRATOR_SUBMIT_TIMEOUT_S": "12", "ORCHESTRATOR_SETTLE_S": "30"}
     calls = count_sbatch_calls(
         user,
         'if [ "$1" = --version ]; then exec REAL "$@"; fi\n'
@@ -223,7 +223,7 @@ def test_a11_two_submits_at_once_submit_each_trial_once(user: User) -> None:
     user.write("sweep.yaml", spec("  a: {min: 1, max: 40, step: 1}", env={"STEPS": "1"}))
     script = f"{' '.join(user.installation.orchestrator)} submit sweep.yaml --cluster slurm"
     user.write("both.sh", f"#!/bin/bash\n{script} & {script}\nfirst=$?\nwait $!\necho $first $?\n")
-    done = user.cluster.run_as_user(["./both.sh"], cwd=user.folder, timeout_s=120)
+    done = user.cluster.run_as_user(["./both.sh"], cwd=user.folder, timeout_s=240)
     assert sorted(done.stdout.split()[-2:]) in (["0", "0"], ["0", "3"]), done
     intents = [entry for entry in journal(user) if entry["kind"] == "intent"]
     trials = [name for entry in intents for name in entry["trials"]]

@@ -30,7 +30,7 @@ def test_sweep_end_to_end_one_array_ranked_and_never_twice(user: User) -> None:
 
 
 def test_sweep_submitted_while_queued_submits_nothing(user: User) -> None:
-    user.write("sweep.yaml", spec("  a: [1, 2, 3, 4]", max_concurrent=1))
+    user.write("sweep.yaml", spec("  a: [1, 2, 3, 4]", env={"STEPS": "999"}, max_concurrent=1))
     assert user.submit()["arrays"][0]["array"] == "0-3%1"
     report = user.submit()
     assert report["submitted"] == 0
@@ -48,7 +48,7 @@ def test_preempted_trial_resumes_at_its_step_without_user_signal(user: User) -> 
 
 
 def preempt_and_check(user: User, layout: str) -> None:
-    user.write("sweep.yaml", spec("  a: [1]", env={"STEPS": "40"}, layout=layout))
+    user.write("sweep.yaml", spec("  a: [1]", env={"STEPS": "80"}, layout=layout))
     user.submit()
     trial = user.cluster.wait_until(
         lambda: next((t for t in user.trials() if (t / "done").exists()), None), 30, user.explain
@@ -78,10 +78,10 @@ def preempt_and_check(user: User, layout: str) -> None:
     )
     user.await_states({"done": 1})
     steps = [line.split() for line in (trial / "done").read_text().splitlines()]
-    assert [int(step) for _, step in steps] == list(range(1, 41)), "no step lost, none repeated"
+    assert [int(step) for _, step in steps] == list(range(1, 81)), "no step lost, none repeated"
     assert {attempt for attempt, _ in steps} == {"1", "2"}
     row = user.board()[0]
-    assert (row["rank"], row["attempts"], row["loss"]) == ("1", "2", "60")
+    assert (row["rank"], row["attempts"], row["loss"]) == ("1", "2", "20")
 
 
 HOSTILE = [
@@ -119,6 +119,8 @@ def test_trial_script_runs_by_hand(user: User, shell: str) -> None:
     user.write("sweep.yaml", spec("  a: [1, 2]", env={"STEPS": "1"}))
     user.submit()
     user.await_states({"done": 2})
+    # A trial is done before its attempt has written its last words.
+    user.cluster.wait_until(lambda: not user.cluster.squeue(), 30, user.explain)
     trial = user.trials()[0]
     shutil.rmtree(trial / "attempts")
     (trial / "result.json").unlink()
@@ -150,7 +152,13 @@ def test_b19_cancelled_trial_is_not_requeued_nor_submitted_again(user: User) -> 
     )
     user.cluster.run_as_user(["scancel", array], cwd=user.folder, check=True)
     user.await_states({"cancelled": 1})
-    assert json.loads((trial / "attempts/1.json").read_text())["requeue"].startswith("refused")
+    # Its end is written first, then what became of its requeue.
+    requeue = user.cluster.wait_until(
+        lambda: json.loads((trial / "attempts/1.json").read_text()).get("requeue"),
+        30,
+        user.explain,
+    )
+    assert requeue.startswith("refused")
     assert user.submit()["submitted"] == 0
     assert user.submit("--retry-failed")["submitted"] == 1
 

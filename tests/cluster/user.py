@@ -45,7 +45,7 @@ class User:
         (self.folder / name).write_text(text)
         (self.folder / name).chmod(0o755)
 
-    def type(self, *words: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def type(self, *words: str, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
         return self.cluster.run_as_user(
             [*self.installation.orchestrator, *words],
             cwd=self.folder,
@@ -125,6 +125,7 @@ def count_sbatch_calls(user: User, then: str = "") -> Callable[[], int]:
 
 
 def journal(user: User) -> list[dict[str, Any]]:
-    lines = (user.folder / "results/sweep/journal.jsonl").read_text().splitlines()
-    entries = [json.loads(line) for line in lines]
+    text = (user.folder / "results/sweep/journal.jsonl").read_text()
+    whole = text[: text.rfind("\n") + 1]  # somebody may be writing the last line
+    entries = [json.loads(line) for line in whole.splitlines()]
     return [entry for entry in entries if entry["kind"] != "code"]

@@ -26,11 +26,11 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 # What a request under way may take, 1/100 s, and what is waited for it: never less.
 MAX_DELAY_CS = 25
-SETTLE_S = 0.4
+SETTLE_S = 0.6
 # What sbatch may take; nobody sees from one login node whether it lives on another.
-SUBMIT_TIMEOUT_S = 2
+SUBMIT_TIMEOUT_S = 4
 # Longer than any submit here takes.
-HANG_S = 60.0
+HANG_S = 300.0
 MAX_TRIES = 40
 # Every point of `submit`, and how often a small sweep reaches it; a test holds the list complete.
 POINTS = {

@@ -66,7 +66,7 @@ def unchanged(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def find_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(kill_points, "_fast_folder", lambda: str(tmp_path))
     with pytest.raises(RoundFailed) as caught:
-        run_rounds(400, 1, Tally())
+        run_rounds(4000, 1, Tally())
     return str(caught.value)
 
 
