@@ -29,6 +29,25 @@ QUICK = {
     "seq_len": 32,
     "eval_batch_size": 128,
 }
+# Put into a trial's Python: from the report of a step on every step takes long, so that the test
+# catches the program in its midst however long it takes itself.
+SLOW = """\
+import os, time
+from orchestrator.runtime import session
+report, should_stop = session.report, session.should_stop
+seen = []
+
+def report_and_note(step=None, **metrics):
+    report(step, **metrics)
+    if step is not None and step >= int(os.environ["SLOW_AFTER"]):
+        seen.append(step)
+
+def should_stop_later():
+    time.sleep(0.3 if seen else 0)
+    return should_stop()
+
+session.report, session.should_stop = report_and_note, should_stop_later
+"""
 TIMINGS = {"tokens_per_second", "run_time_s", "peak_memory_gb"}
 
 
@@ -65,9 +84,14 @@ class Trial:
     def command(self):
         return [f"--{key}={value}" for key, value in self.arguments.items()]
 
-    def start(self, *launcher, **environ):
-        """Start the next attempt; its output goes to ``log-<attempt>``."""
+    def start(self, *launcher, slow_after=None, **environ):
+        """Start the next attempt, slow after a step; its output goes to ``log-<attempt>``."""
         self.attempt += 1
+        if slow_after is not None:
+            (self.root / "slow").mkdir(exist_ok=True)
+            (self.root / "slow" / "sitecustomize.py").write_text(SLOW)
+            environ["SLOW_AFTER"] = str(slow_after)
+            environ["PYTHONPATH"] = f"{self.root / 'slow'}:{self.environ['PYTHONPATH']}"
         environ = {**self.environ, "TRIAL_ATTEMPT": str(self.attempt), **environ}
         launcher = launcher or (sys.executable,)
         with open(self.root / f"log-{self.attempt}", "wb") as log:
@@ -83,13 +107,13 @@ class Trial:
         return (self.root / f"log-{self.attempt}").read_text()
 
     def run(self, *launcher):
-        code = self.start(*launcher).wait(timeout=200)
+        code = self.start(*launcher).wait(timeout=400)
         assert code == 0, self.log()
         return self
 
     def wait_for_step(self, process, step):
         """Wait until the running attempt has reported ``step`` or a later one."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             if any(line.get("step", 0) >= step for line in self.metrics()):
                 return

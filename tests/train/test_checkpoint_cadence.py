@@ -92,7 +92,7 @@ def test_plain_programs_save_as_the_sweep_says(make_trial, program, interval_s, 
     trial = make_trial("plain")
     environ = {**trial.environ, "TRIAL_CHECKPOINT_INTERVAL_S": interval_s}
     done = subprocess.run(
-        [*program, "--steps=9", "--step_s=0.01"], cwd=ROOT, env=environ, timeout=60
+        [*program, "--steps=9", "--step_s=0.01"], cwd=ROOT, env=environ, timeout=120
     )
     assert done.returncode == 0
     assert bool(list(trial.checkpoints.iterdir())) is is_saved

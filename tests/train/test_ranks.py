@@ -57,10 +57,10 @@ def test_zero2_on_two_ranks_is_the_same_training(make_trial, train_here, optimiz
 def test_launched_ranks_checkpoint_together(make_trial, signum):
     whole = make_trial("whole", max_steps=60).run(*LAUNCH)
     cut = make_trial("cut", max_steps=60)
-    process = cut.start(*LAUNCH)
+    process = cut.start(*LAUNCH, slow_after=14)
     cut.wait_for_step(process, 14)
     process.send_signal(signum)  # the launcher alone: it passes the signal on
-    assert process.wait(timeout=60) == 75, cut.log()
+    assert process.wait(timeout=300) == 75, cut.log()
     stopped_at = cut.steps_saved()[-1]
     assert 14 <= stopped_at < 60
     cut.run(*LAUNCH)
@@ -74,12 +74,12 @@ def test_zero2_under_torchrun_resumes_after_the_user_signal(make_trial):
     arguments = {**ZERO2, "optimizer": "lamb", "max_steps": 40}
     whole = make_trial("whole", **arguments).run(*LAUNCH)
     cut = make_trial("cut", **arguments)
-    process = cut.start(*TORCHRUN)
+    process = cut.start(*TORCHRUN, slow_after=14)
     cut.wait_for_step(process, 14)
     for pid in (process.pid, *descendants(process.pid)):
         os.kill(pid, signal.SIGUSR2)  # as Slurm signals a step: every process of it
     # torchrun has one code for every failure; the attempt knows from its own signal what it was.
-    assert process.wait(timeout=90) == 1, cut.log()
+    assert process.wait(timeout=300) == 1, cut.log()
     stopped_at = cut.steps_saved()[-1]
     assert 14 <= stopped_at < 40
     cut.run(*LAUNCH)

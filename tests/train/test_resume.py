@@ -2,8 +2,11 @@
 
 import re
 import signal
+from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.train
 
@@ -24,24 +27,24 @@ def test_interrupted_trial_equals_uninterrupted(make_trial):
     whole = make_trial("whole", **arguments).run()
     cut = make_trial("cut", **arguments)
 
-    process = cut.start()
+    process = cut.start(slow_after=14)
     cut.wait_for_step(process, 14)
     process.send_signal(signal.SIGUSR2)
-    assert process.wait(timeout=30) == 75, cut.log()
+    assert process.wait(timeout=300) == 75, cut.log()
     stopped_at = cut.steps_saved()[-1]
     assert 14 <= stopped_at < 100
     assert max(line["step"] for line in cut.metrics()) <= stopped_at
 
-    process = cut.start()
+    process = cut.start(slow_after=stopped_at + 14)
     cut.wait_for_step(process, stopped_at + 14)
     process.kill()  # without notice: steps after the last save are lost, and done again
-    process.wait(timeout=30)
+    process.wait(timeout=300)
     assert resumed_from(cut) == stopped_at  # no step was repeated
 
-    process = cut.start()
+    process = cut.start(slow_after=stopped_at + 21)
     cut.wait_for_step(process, stopped_at + 21)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 75, cut.log()
+    assert process.wait(timeout=300) == 75, cut.log()
     saved = cut.steps_saved()[-1]
 
     cut.run()
@@ -59,10 +62,10 @@ def test_evaluation_gives_way_to_a_preemption(make_trial):
     arguments = {"max_steps": 8, "eval_steps": 4, "logging_steps": 4, "eval_batch_size": 1}
     whole = make_trial("whole", **arguments).run()
     cut = make_trial("cut", **arguments)
-    process = cut.start()
+    process = cut.start(slow_after=4)
     cut.wait_for_step(process, 4)  # the report of the training loss comes before the evaluation
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 75, cut.log()
+    assert process.wait(timeout=300) == 75, cut.log()
     assert cut.steps_saved() == [4]
     assert "eval_loss" not in cut.last()
     cut.run()
@@ -70,14 +73,20 @@ def test_evaluation_gives_way_to_a_preemption(make_trial):
     assert cut.weights() == whole.weights()
 
 
+def catches(pid, signum):
+    """Whether a process has a handler for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(re.search(r"^SigCgt:\s*(\w+)", status, re.MULTILINE).group(1), 16)
+    return bool(mask >> (signum - 1) & 1)
+
+
 def test_signal_before_the_first_step_loses_nothing(make_trial):
     trial = make_trial("early")
     process = trial.start()
-    # Python installs the handlers within a fraction of a second, long before torch is loaded.
-    with pytest.raises(Exception, match="timed out"):
-        process.wait(timeout=1)
+    wait_until(lambda: catches(process.pid, signal.SIGUSR2), on_timeout=process.poll, poll_s=0.01)
+    assert process.poll() is None, "the handlers are there long before torch is loaded"
     process.send_signal(signal.SIGUSR2)
-    assert process.wait(timeout=60) == 75, trial.log()
+    assert process.wait(timeout=300) == 75, trial.log()
     assert trial.metrics() == [] or trial.steps_saved()
 
 
