@@ -194,7 +194,7 @@ def test_scan_sweep_corrupt_cache_is_ignored_and_replaced(sweep, damage):
         assert file.read() == good
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(200)
 def test_scan_sweep_pipe_for_a_cache_is_replaced(sweep):
     add_trial(sweep, NAME, {}, {"loss": 1})
     os.mkdir(sweep.cache)

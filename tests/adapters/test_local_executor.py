@@ -70,6 +70,18 @@ local.LocalExecutor(1, 0).run(tasks, lambda event: print(event.kind, flush=True)
 """
 
 
+def test_trial_told_to_stop_before_it_listens_was_interrupted_and_did_not_fail(
+    tmp_path: Path,
+) -> None:
+    task = make_task(tmp_path, 0, f"echo $$ > {tmp_path}/pid; exec sleep 600")
+    argv = [sys.executable, "-c", PROGRAM, task.trial.root]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        await_pid(tmp_path / "pid", process)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=120)
+    assert output.split() == ["started", "stopping", "interrupted"]
+
+
 def test_second_signal_kills_what_ignores_the_first(tmp_path: Path) -> None:
     script = f"trap '' TERM; (trap '' TERM; echo $BASHPID > {tmp_path}/child; sleep 600)"
     task = make_task(tmp_path, 0, script)

@@ -25,7 +25,7 @@ def test_every_command_is_run_by_a_test() -> None:
 
 
 @pytest.mark.train
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_demo_ends_with_a_leaderboard_of_real_trainings(tmp_path: Path) -> None:
     # As on a machine without Slurm: its commands are not on PATH.
     tools = tmp_path / "bin"
@@ -43,7 +43,7 @@ def test_demo_ends_with_a_leaderboard_of_real_trainings(tmp_path: Path) -> None:
         env={**environ, "PATH": str(tools)},
         capture_output=True,
         text=True,
-        timeout=590,
+        timeout=1190,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

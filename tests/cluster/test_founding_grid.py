@@ -45,7 +45,7 @@ def check_board(user: User, n_trials: int) -> None:
         assert all(float(row[name]) > 0 for row in rows), name
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_part_of_the_founding_grid_ranks_real_trainings(user: User) -> None:
     calls = count_sbatch_calls(user)
     part = ("learning_rate=1e-5,5e-5", "batch_size=16", "weight_decay=0.01", "warmup_steps=100,500")

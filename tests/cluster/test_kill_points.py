@@ -18,7 +18,7 @@ N_TRIALS = 4
 MAX_TRIES = 5
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.cluster_options(max_array_size=4)
 def test_a01_a02_submit_killed_at_random_points_submits_each_trial_once(
     user: User, record_property: pytest.RecordProperty

@@ -30,7 +30,7 @@ _OF_ATTEMPTS = {
 }
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a01_a02_submit_killed_a_thousand_times_submits_each_trial_once(
     record_property: pytest.RecordProperty, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -95,7 +95,9 @@ class LocalExecutor:
                     self._start(task)
                     on_event(LocalEvent(task.trial.name, "started"))
                 for task, code in self._reap():
-                    if self._stops and (code == EXIT_CHECKPOINTED or self._killed):
+                    # Of SIGTERM dies what was told to stop before its attempt could listen.
+                    is_stopped = code in (EXIT_CHECKPOINTED, -signal.SIGTERM) or self._killed
+                    if self._stops and is_stopped:
                         on_event(LocalEvent(task.trial.name, "interrupted"))
                     elif code == EXIT_CHECKPOINTED:
                         queue.append(task)
