@@ -20,7 +20,7 @@ from orchestrator.contract.errors import TemplateError, UserError
 
 def bash_reads(word: str) -> str:
     done = subprocess.run(
-        ["bash", "-c", f"printf %s {word}"], capture_output=True, timeout=10, check=True
+        ["bash", "-c", f"printf %s {word}"], capture_output=True, timeout=120, check=True
     )
     return done.stdout.decode("utf-8", "surrogateescape")
 
