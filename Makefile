@@ -2,6 +2,7 @@
 #
 #   SWEEP=    the spec (default: the sweep submitted last, else sweeps/demo.yaml)
 #   RESULTS=  the results folder (default: results)
+#   NAME=     a partition's name, for new-partition
 #   TRIAL=    a trial's number, or its directory's name
 #   ARGS=     overrides and options for the command behind the target, such as
 #             ARGS='learning_rate=1e-5,3e-5 --dry-run'
@@ -31,7 +32,7 @@ help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
 	@echo
 	@echo "SWEEP=sweeps/x.yaml, RESULTS=folder and ARGS='learning_rate=1e-5,3e-5 --dry-run'"
-	@echo "go with submit, status and collect."
+	@echo "go with plan, submit, status, collect and what else is about a sweep."
 
 # --- setting up ---------------------------------------------------------------------------------
 
@@ -63,10 +64,13 @@ setup-train: .venv/.setup-train  ## install what train/ needs too: PyTorch and m
 
 # --- sweeps -------------------------------------------------------------------------------------
 
-.PHONY: demo submit supervise status explain collect doctor
+.PHONY: demo plan submit supervise status explain release collect reproduce doctor
 demo: .venv/.setup-train  ## a small sweep of real trainings on this machine
 	$(ORCHESTRATOR) submit sweeps/demo.yaml --cluster local --results '$(RESULTS)' $(ARGS) || [ $$? -eq 1 ]
 	$(ORCHESTRATOR) collect sweeps/demo.yaml --results '$(RESULTS)'
+
+plan: .venv/.setup  ## what SWEEP would take: hours, cost, wall time
+	@$(ORCHESTRATOR) plan $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
 
 submit: .venv/.setup  ## submit what is new of SWEEP, or has to go on
 	@$(ORCHESTRATOR) submit $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
@@ -80,11 +84,26 @@ status: .venv/.setup  ## where its trials stand, and why some failed
 explain: .venv/.setup  ## the whole story of one trial: TRIAL=3
 	@$(ORCHESTRATOR) explain $(NAMED_SWEEP) --trial '$(TRIAL)' --results '$(RESULTS)' $(ARGS)
 
+release: .venv/.setup  ## go on after the gate closed: mended, or more budget
+	@$(ORCHESTRATOR) release $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
+
 collect: .venv/.setup  ## merge the results into a ranked leaderboard
 	@$(ORCHESTRATOR) collect $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
 
+reproduce: .venv/.setup  ## run one trial again, here, and compare: TRIAL=3
+	@$(ORCHESTRATOR) reproduce $(NAMED_SWEEP) --trial '$(TRIAL)' --results '$(RESULTS)' $(ARGS)
+
 doctor: .venv/.setup  ## this site's traps, and what is done about each
 	@$(ORCHESTRATOR) doctor --results '$(RESULTS)' $(ARGS)
+
+# --- partitions, for those who run the cluster ----------------------------------------------------
+
+.PHONY: lint new-partition
+lint: .venv/.setup  ## check templates and profiles, and what an edit changes
+	@$(ORCHESTRATOR) lint $(NAMED_SWEEP) $(ARGS)
+
+new-partition: .venv/.setup  ## draft template and profile of partition NAME
+	@$(ORCHESTRATOR) new-partition '$(NAME)' $(ARGS)
 
 # --- a Slurm of your own, for tests and first tries (Debian, as root) ----------------------------
 
@@ -97,11 +116,11 @@ cluster-down: .venv/.made  ## stop it
 
 # --- the project itself -------------------------------------------------------------------------
 
-.PHONY: test test-all kill-points preemption-matrix storm lint golden bench
-test: .venv/.setup-dev lint  ## lint, types and tests, on a real Slurm where possible
+.PHONY: test test-all kill-points preemption-matrix storm style golden bench
+test: .venv/.setup-dev style lint  ## all checks and tests, on a real Slurm where possible
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
-test-all: .venv/.setup-dev lint  ## and the slow ones: the whole grid of 162 trials
+test-all: .venv/.setup-dev style lint  ## and the slow ones: the whole grid of 162 trials
 	$(BIN)/python -m pytest $(ARGS)
 
 kill-points: .venv/.setup-dev  ## kill `submit` 10,000 times: nothing lost or doubled
@@ -110,7 +129,7 @@ kill-points: .venv/.setup-dev  ## kill `submit` 10,000 times: nothing lost or do
 preemption-matrix: .venv/.setup-dev  ## preempt in every way, into RESULTS.md
 	$(BIN)/python -m tests.cluster.preemption_matrix $(ARGS)
 
-lint: .venv/.setup-dev  ## ruff and mypy
+style: .venv/.setup-dev  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

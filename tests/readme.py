@@ -22,17 +22,30 @@ def commands() -> list[str]:
 # Typed in this order, by the ordinary user of the test cluster, in a checkout.
 ON_SLURM = [
     "make setup",
-    "make submit SWEEP=sweeps/deepseek-sft.yaml ARGS=--dry-run",
+    "make setup-train",
+    "make plan SWEEP=sweeps/deepseek-sft.yaml",
     "make submit SWEEP=sweeps/deepseek-sft.yaml",
     "make supervise",
     "make status",
     "make collect",
     "make submit SWEEP=sweeps/deepseek-sft.yaml ARGS='learning_rate=1e-5,3e-5 partition=ondemand'",
 ]
+# The gate is open there: nothing waits, and a budget is new.
+RELEASE = ["make release", "make release ARGS='budget.cost=3000'"]
 # Lasts as long as the sweep; the test lets it hold one round.
 SUPERVISE = "make supervise"
+PLAN = "make plan SWEEP=sweeps/deepseek-sft.yaml ARGS='resources.gpus=8 resources.time=4:00:00'"
 EXPLAIN = "make explain TRIAL=3"
+# Of the demo: its numbers are the same again.
+REPRODUCE = "make reproduce TRIAL=3"
 DOCTOR = "make doctor"
+# The guide for sysadmins, typed in this order where Slurm has a new partition.
+PARTITION = [
+    "make new-partition NAME=h100",
+    "${EDITOR:-vi} templates/partitions.yaml",
+    "make lint",
+    "make submit SWEEP=sweeps/bash.yaml ARGS='partition=h100 name=try-h100'",
+]
 CLUSTER = ["make cluster-up", "make cluster-down"]
 DEMO = "make demo"
 TRIAL = 'echo \'{"loss": 1.2}\' >> "$TRIAL_METRICS"'

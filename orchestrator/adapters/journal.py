@@ -2,7 +2,8 @@
 
 Kinds of entry, each with ``at`` (UTC):
 
-``intent``     ``token, executor, cluster, trials, by``: on disk before sbatch is called
+``intent``     ``token, executor, cluster, trials, by, partition, gpus, throttle, after``: on disk
+               before sbatch is called; ``held``: what the array waits for, held by Slurm
 ``submitted``  ``token, job_id``: the receipt
 ``adopted``    ``token, job_id``: the receipt was lost; the job was found by its token
 ``refused``    ``token, reason``: the cluster said no; the trials are free again
@@ -13,10 +14,16 @@ Kinds of entry, each with ``at`` (UTC):
 ``cancelled``  ``trial, token``: seen in Slurm; written since Slurm forgets it
 ``released``   ``trial, token, reason``: its array task was taken out of a hold
 ``stopped``    ``trial, token, reason``: we cancelled its array task, to replace it
+``moved``      ``trial, token, from, partition, reason``: it goes on in another partition
+``throttled``  ``token, throttle, sure``: the most tasks of the array that may run at once, from now
+               on; ``sure`` once Slurm has done it
+``behind``     ``token, after``: the arrays, by Slurm's id, whose end it waits for, from now on
 ``excluded``   ``node, reason``: no array submitted later runs there
 ``readmitted`` ``node``: it gets another chance
 ``paused``     ``reason, arrays``: the rest of the sweep is held back
 ``resumed``    ``arrays``: and let go
+``opened``     ``closed, reason, pardoned``: the closed gate is to be opened, see ``runtime.gate``;
+               the failed attempts of ``pardoned``, by trial, go again
 
 A writer that was killed leaves at most one cut line, which readers pass over and the next writer
 ends. Whoever holds the lock may write; see ``sweep_lock``.
@@ -63,6 +70,16 @@ class Submission:
     """Slurm's id of the array; None before the receipt."""
     by: Mapping[str, Any] = field(default_factory=dict)
     """The process that wrote the intent; see ``job.describe_process``."""
+    partition: str = ""
+    """The profile it was submitted to; empty in older journals."""
+    gpus: int = 0
+    """GPUs of each of its tasks, on all nodes."""
+    throttle: int | None = None
+    """Most of its tasks that may run at once, as it was decided last; None: no limit."""
+    is_throttle_sure: bool = True
+    """Whether Slurm has done it; if not, its own may be smaller."""
+    after: tuple[str, ...] = ()
+    """Arrays, by Slurm's id, whose end it waits for."""
     dead: str | None = None
     """Why there is no such job: refused or abandoned; None otherwise."""
 
@@ -102,6 +119,8 @@ class JournalState:
     """Lines that could not be read."""
     changes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """What a trial was last submitted with, as ``Changes`` writes it; by trial."""
+    partitions: dict[str, str] = field(default_factory=dict)
+    """The profile that a trial belongs to: of its newest submission or move; by trial."""
     forgiven: dict[str, int] = field(default_factory=dict)
     """Attempts up to this number do not count, since a person asked for more; by trial."""
     forgiven_starts: dict[str, int] = field(default_factory=dict)
@@ -116,6 +135,8 @@ class JournalState:
     """How often the array task of (token, trial) was taken out of a hold."""
     excluded: dict[str, str] = field(default_factory=dict)
     """Nodes that new arrays avoid, and why."""
+    pardoned: dict[str, int] = field(default_factory=dict)
+    """Failed attempts that closed the gate, which was opened since; by trial."""
     paused: Pause | None = None
     """Why the rest of the sweep is held back; None if it is not."""
     _tokens: dict[str, list[str]] = field(default_factory=dict)
@@ -182,13 +203,33 @@ def _apply(state: JournalState, entry: dict[str, Any]) -> None:
     if kind == "intent":
         trials, cluster = list(entry["trials"]), entry.get("cluster", "")
         by = dict(entry.get("by", {}))
-        state.add(Submission(token, entry["executor"], trials, entry["at"], cluster, by=by))
+        submission = Submission(token, entry["executor"], trials, entry["at"], cluster, by=by)
+        _apply_placement(state, submission, entry)
+        state.add(submission)
     elif kind in ("submitted", "adopted"):
         state.submissions[token].job_id = entry["job_id"]
     elif kind in ("refused", "abandoned"):
         state.submissions[token].dead = entry["reason"]
     elif kind in _DECISIONS:
         _DECISIONS[kind](state, entry)
+
+
+def _apply_placement(state: JournalState, submission: Submission, entry: dict[str, Any]) -> None:
+    submission.partition = str(entry.get("partition", ""))
+    submission.gpus = int(entry.get("gpus", 0))
+    submission.throttle = entry.get("throttle")
+    submission.after = tuple(entry.get("after", ()))
+    if submission.partition:
+        state.partitions.update(dict.fromkeys(submission.trials, submission.partition))
+
+
+def _apply_throttled(state: JournalState, entry: dict[str, Any]) -> None:
+    submission = state.submissions[entry["token"]]
+    submission.throttle, submission.is_throttle_sure = entry["throttle"], entry["sure"]
+
+
+def _apply_behind(state: JournalState, entry: dict[str, Any]) -> None:
+    state.submissions[entry["token"]].after = tuple(entry["after"])
 
 
 def _apply_retried(state: JournalState, entry: dict[str, Any]) -> None:
@@ -218,16 +259,27 @@ def _apply_resumed(state: JournalState, entry: dict[str, Any]) -> None:
     state.paused = None
 
 
+def _apply_opened(state: JournalState, entry: dict[str, Any]) -> None:
+    for trial, attempt in dict(entry["pardoned"]).items():
+        state.pardoned[trial] = state.forgiven[trial] = int(attempt)
+        state.forgiven_starts[trial] = len(state.submissions_of(trial))
+        state.gave_up.pop(trial, None)
+
+
 _DECISIONS: dict[str, Callable[[JournalState, dict[str, Any]], object]] = {
     "retried": _apply_retried,
     "gave_up": _apply_gave_up,
     "cancelled": lambda state, entry: state.cancelled.add((entry["token"], entry["trial"])),
     "stopped": lambda state, entry: state.stopped.add((entry["token"], entry["trial"])),
+    "moved": lambda state, entry: state.partitions.update({entry["trial"]: entry["partition"]}),
+    "throttled": _apply_throttled,
+    "behind": _apply_behind,
     "released": _apply_released,
     "excluded": lambda state, entry: state.excluded.update({entry["node"]: entry["reason"]}),
     "readmitted": lambda state, entry: state.excluded.pop(entry["node"], None),
     "paused": _apply_paused,
     "resumed": _apply_resumed,
+    "opened": _apply_opened,
 }
 
 

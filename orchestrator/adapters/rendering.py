@@ -7,6 +7,8 @@ sandbox; values never become template text, and enter a script only through a qu
 ``sbatch``       one value of an ``#SBATCH`` line
 ``sbatch_path``  likewise, where Slurm expands percent signs (``--output``)
 ``json``         JSON on one line, for comments
+``name``         the name of a shell variable, and nothing else
+``as_is``        shell lines that are meant to be shell lines: says so to ``orchestrator lint``
 
 A value with control characters is refused in a directive: a newline there would start another.
 """
@@ -17,32 +19,41 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from jinja2 import (
+    Environment,
     FileSystemLoader,
-    StrictUndefined,
     Template,
     TemplateNotFound,
     TemplateSyntaxError,
     UndefinedError,
+    nodes,
 )
 from jinja2 import TemplateError as JinjaError
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from orchestrator.adapters.template_blocks import LostBlock, find_lost_blocks
+from orchestrator.adapters.template_words import (
+    README,
+    MissingError,
+    NamedUndefined,
+    syntax_words,
+    undefined_words,
+)
 from orchestrator.contract.errors import TemplateError, UserError
 from orchestrator.contract.file_errors import explain
+from orchestrator.domain.sbatch_script import MAX_SCRIPT_BYTES, check_misread
+from orchestrator.domain.spec_tree import nearest
 
-# sbatch refuses scripts over 4 MB; a script of ours has a few kilobytes.
-MAX_SCRIPT_BYTES = 2**20
 _PLAIN_DIRECTIVE = re.compile(r"[A-Za-z0-9_@%+=:,./\[\]-]+")
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 _ANSI_C = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # What an expression in a template can raise; anything else is a mistake of ours.
-_TEMPLATE_MISTAKES = (
+TEMPLATE_MISTAKES = (
     JinjaError,
     UserError,
     TypeError,
@@ -57,9 +68,7 @@ _TEMPLATE_MISTAKES = (
 _MAX_FACTOR = MAX_SCRIPT_BYTES
 _MAX_BITS = 10_000
 _WIDE = re.compile(r"\d{7,}")
-# Each of these may stand once in a script: twice, sbatch silently takes the last.
-_ONCE = ("array", "job-name", "requeue", "no-requeue", "signal", "output", "open-mode")
-_OPTION = re.compile(r"#SBATCH\s+--([A-Za-z0-9-]+)")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Renderer:
@@ -73,19 +82,29 @@ class Renderer:
         """
         if not os.path.isdir(folder):
             raise UserError(f"no templates folder at {folder}; pass --templates FOLDER")
-        self._folder = folder
-        self._environment = _Sandbox(
-            loader=FileSystemLoader(folder),
-            undefined=StrictUndefined,
+        self.folder = folder
+        self._whole: set[str] = set()
+        self._environment = self._make_environment()
+
+    def _make_environment(self) -> Environment:
+        environment = _Sandbox(
+            loader=_Loader(self.folder),
+            undefined=NamedUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
             auto_reload=False,  # else each rendering looks at each file again
             autoescape=False,  # bash, not HTML: the filters quote
         )
-        self._environment.filters.update(
-            sh=quote_sh, sbatch=quote_sbatch, sbatch_path=quote_sbatch_path, json=_dump_json
+        environment.filters.update(
+            sh=quote_sh,
+            sbatch=quote_sbatch,
+            sbatch_path=quote_sbatch_path,
+            json=_dump_json,
+            name=_check_name,
+            as_is=str,
         )
+        return environment
 
     def render(self, template: str, context: Mapping[str, Any]) -> str:
         """Render one script.
@@ -94,38 +113,140 @@ class Renderer:
             TemplateError: With the template's file and line: unknown template, syntax error,
                 undefined name, refused value, or a script that sbatch would misread.
         """
+        text = self.expand(template, context)
+        self._check_blocks(template)
+        mistake = check_misread(text)
+        if mistake is not None:
+            place = os.path.join(self.folder, template)
+            place += f": rendered line {mistake.line}" if mistake.line is not None else ""
+            raise TemplateError(f"{place}: {mistake.message}")
+        return text
+
+    def expand(self, template: str, context: Mapping[str, Any]) -> str:
+        """Return what a template makes of some values, whatever sbatch would say of it.
+
+        Raises:
+            TemplateError: As ``render``.
+        """
         try:
-            text = _join(self._get(template).generate(context))
+            return _join(self._get(template).generate(context))
         except TemplateNotFound as error:
+            place = self._place_of(error)
+            where = f"{place[0]}:{place[1]}: " if place is not None else ""
+            names = self.names()
             raise TemplateError(
-                f"no template {error.name} in {self._folder}; it has: {', '.join(self.names())}"
+                f"{where}no template {error.name} in {self.folder}; "
+                f"{nearest(str(error.name), names)}it has: {', '.join(names)}"
             ) from None
         except TemplateSyntaxError as error:
-            raise TemplateError(f"{error.filename}:{error.lineno}: {error.message}") from None
+            path = error.filename or os.path.join(self.folder, error.name or template)
+            raise self._misspelt(error, path) from None
         except OSError as error:
             raise TemplateError(explain(error)) from None
-        except _TEMPLATE_MISTAKES as error:
-            raise TemplateError(f"{self._line_of(error, template)}: {_words(error)}") from None
-        _check_script(text, os.path.join(self._folder, template))
-        return text
+        except _UnreadableTemplate:
+            raise
+        except TEMPLATE_MISTAKES as error:
+            place = self._place_of(error)
+            where = f"{place[0]}:{place[1]}" if place else os.path.join(self.folder, template)
+            raise TemplateError(f"{where}: {self._words(error, place, context)}") from None
 
     def names(self) -> list[str]:
         """Names of the templates in the folder."""
-        return sorted(name for name in os.listdir(self._folder) if name.endswith(".j2"))
+        return sorted(name for name in os.listdir(self.folder) if name.endswith(".j2"))
+
+    def source(self, template: str) -> str:
+        """Return a template's text.
+
+        Raises:
+            TemplateError: It is not UTF-8.
+        """
+        loader = self._environment.loader
+        assert loader is not None
+        return loader.get_source(self._environment, template)[0]
+
+    def parse(self, template: str) -> nodes.Template:
+        """Return a template's syntax tree.
+
+        Raises:
+            TemplateError: It is no template, with its line.
+        """
+        path = os.path.join(self.folder, template)
+        try:
+            return self._environment.parse(self.source(template), template, path)
+        except TemplateSyntaxError as error:
+            raise self._misspelt(error, path) from None
+
+    def lost_blocks(self, template: str) -> list[LostBlock]:
+        """Return the blocks of a template that reach no script.
+
+        Raises:
+            TemplateError: It, or one that it extends, is no template, with its line.
+        """
+        names = self.names()
+        return list(find_lost_blocks(template, lambda n: self.parse(n) if n in names else None))
+
+    def _check_blocks(self, template: str) -> None:
+        if template in self._whole:
+            return
+        for block in self.lost_blocks(template):
+            place = os.path.join(self.folder, template)
+            raise TemplateError(f"{place}:{block.line}: {block.message}")
+        self._whole.add(template)
 
     def _get(self, template: str) -> Template:
         return self._environment.get_template(template)
 
-    def _line_of(self, error: BaseException, template: str) -> str:
+    def _place_of(self, error: BaseException) -> tuple[str, int] | None:
         # Jinja maps its compiled code back: the innermost frame of a template file is the place.
-        place = os.path.join(self._folder, template)
+        place = None
         trace = error.__traceback__
         while trace is not None:
             name = trace.tb_frame.f_code.co_filename
             if name.endswith(".j2"):
-                place = f"{name}:{trace.tb_lineno}"
+                place = (name, trace.tb_lineno)
             trace = trace.tb_next
         return place
+
+    def _misspelt(self, error: TemplateSyntaxError, path: str) -> TemplateError:
+        words = syntax_words(error.message or "", self._environment.filters)
+        return TemplateError(f"{path}:{error.lineno}: {words}")
+
+    def _words(
+        self, error: Exception, place: tuple[str, int] | None, context: Mapping[str, Any]
+    ) -> str:
+        if isinstance(error, RecursionError):
+            return "it includes, extends or calls itself without end; remove one of those lines"
+        if isinstance(error, MemoryError):
+            return "it takes more memory than there is"
+        if isinstance(error, MissingError):
+            tree = self.parse(os.path.relpath(place[0], self.folder)) if place else None
+            return undefined_words(error, context, tree, place[1] if place else None)
+        if isinstance(error, UndefinedError):
+            return f"{error.message}; {README}"
+        return str(error)
+
+
+class _UnreadableTemplate(TemplateError):
+    """A template that is no text; its place stands in the message."""
+
+
+class _Loader(FileSystemLoader):
+    """Jinja's loader, whose complaints about a file name it."""
+
+    def get_source(
+        self, environment: Environment, template: str
+    ) -> tuple[str, str, Callable[[], bool]]:
+        """Return a template's text, its path, and a function that Jinja asks for changes.
+
+        Raises:
+            TemplateError: It is not UTF-8.
+        """
+        try:
+            return super().get_source(environment, template)
+        except UnicodeDecodeError as error:
+            path = os.path.join(self.searchpath[0], template)
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise _UnreadableTemplate(f"{path}:{line}: not UTF-8; save it as UTF-8") from None
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -244,53 +365,17 @@ def quote_sbatch_path(value: object) -> str:
     return quote_sbatch(text.replace("%", "%%"))
 
 
+def _check_name(value: object) -> str:
+    """Return the name of a variable.
+
+    Raises:
+        TemplateError: A shell would not take it as one.
+    """
+    text = str(value)
+    if not _NAME.fullmatch(text):
+        raise TemplateError(f"{text!r} is no name of a shell variable")
+    return text
+
+
 def _dump_json(value: object) -> str:
     return json.dumps(value, allow_nan=False)
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "it includes, extends or calls itself without end"
-    if isinstance(error, MemoryError):
-        return "it takes more memory than there is"
-    if isinstance(error, UndefinedError):
-        return f"{error.message}; templates/README.md lists the values a template may use"
-    return str(error)
-
-
-def _once_name(line: str) -> str | None:
-    """Return which option of ``_ONCE`` a line states; sbatch takes shortened names too."""
-    match = _OPTION.match(line)
-    if match is None:
-        return None
-    short = [name for name in _ONCE if name == match[1] or name.startswith(match[1])]
-    return match[1] if match[1] in short else (short[0] if len(short) == 1 else None)
-
-
-def _check_script(text: str, template: str) -> None:
-    """Refuse what sbatch would misread without a word."""
-    if len(text) > MAX_SCRIPT_BYTES:
-        raise TemplateError(
-            f"{template}: the script has more than {MAX_SCRIPT_BYTES} characters; sbatch takes no "
-            "such script. Put long values into a file"
-        )
-    if not text.startswith("#!"):
-        raise TemplateError(f"{template}: the script must start with #!/bin/bash")
-    if "#SBATCH" not in text:
-        return
-    seen: set[str] = set()
-    lines = text.split("\n")
-    for number, line in enumerate(lines, start=1):
-        if line.startswith("#SBATCH"):
-            name = _once_name(line)
-            if name in seen:
-                raise TemplateError(f"{template}: rendered line {number}: --{name} stands twice")
-            seen.update([name] if name else [])
-        elif line.strip() and not line.startswith("#"):
-            break
-    for late, line in enumerate(lines[number:], start=number + 1):
-        if line.startswith("#SBATCH"):
-            raise TemplateError(
-                f"{template}: rendered line {late}: {line!r} stands after the first "
-                f"command (line {number}); sbatch would ignore it"
-            )

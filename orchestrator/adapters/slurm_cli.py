@@ -317,7 +317,7 @@ def release(task: str) -> None:
     Raises:
         ClusterUnreachable: No answer, or Slurm does not let this user (a hold by an administrator).
     """
-    _but_ended(["scontrol", "release", task])
+    but_ended(["scontrol", "release", task])
 
 
 def hold(tasks: str) -> None:
@@ -326,10 +326,10 @@ def hold(tasks: str) -> None:
     Raises:
         ClusterUnreachable: No answer, or nothing of it waits.
     """
-    _but_ended(["scontrol", "hold", tasks])
+    but_ended(["scontrol", "hold", tasks])
 
 
-def _but_ended(argv: Sequence[str]) -> None:
+def but_ended(argv: Sequence[str]) -> None:
     """Do something to several tasks; that some of them have ended meanwhile is no failure."""
     try:
         query(argv)

@@ -61,7 +61,7 @@ def _print(story: Story, paths: TrialPaths, where_else: str) -> None:
         print(f"Slurm does not answer: {one_line(story.unreachable)}")
     if story.paused is not None:
         print(f"the sweep is paused: {one_line(story.paused, 300)}")
-        print(f"next: mend it, then make submit{where_else} ARGS=--retry-failed")
+        print(f"next: mend it, then: make release{where_else}")
     elif story.state is TrialState.FAILED and not story.is_final:
         print(f"next: make submit{where_else} or make supervise decides whether it goes again")
     else:

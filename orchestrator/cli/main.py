@@ -18,12 +18,17 @@ from orchestrator.contract.file_errors import explain, is_server_away
 from orchestrator.domain.plain_text import one_line
 
 COMMANDS = {
+    "plan": "show what a sweep would take, and submit nothing",
     "submit": "submit what is new of a sweep, or has to go on",
     "supervise": "look after it until every trial has ended",
+    "release": "open a sweep's gate, and let go what it holds",
     "status": "show where its trials stand, and why some failed",
     "explain": "tell the whole story of one trial",
+    "reproduce": "run one trial again here, and compare its numbers",
     "collect": "merge the results into a ranked leaderboard",
     "doctor": "name this site's traps, and what is done about each",
+    "lint": "check templates and profiles before anybody submits",
+    "new-partition": "draft profile and template of a Slurm partition",
 }
 EXIT_INTERRUPTED = 130
 # An error may quote what Slurm, git or a file said; longer ones help nobody.
@@ -55,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
     _settle_process()
     command = argv[0] if argv else "--help"
     if command in ("-h", "--help", "help"):
-        lines = (f"  {name:<9} {text}" for name, text in COMMANDS.items())
+        lines = (f"  {name:<13} {text}" for name, text in COMMANDS.items())
         print(HELP.format(commands="\n".join(lines)), end="")
         return 0 if argv else EXIT_USER_ERROR
     if command in ("-V", "--version"):
@@ -66,7 +71,7 @@ def run(argv: Sequence[str]) -> int:
         return EXIT_USER_ERROR
     try:
         # Lazy: each command imports only what it needs, so that --help is instant.
-        module = importlib.import_module(f"orchestrator.cli.{command}")
+        module = importlib.import_module(f"orchestrator.cli.{command.replace('-', '_')}")
         code: int = module.run(argv[1:])
         sys.stdout.flush()
         return code

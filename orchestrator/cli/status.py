@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from orchestrator.cli.arguments import find_sweep, make_parser, results_hint, split_words
@@ -15,12 +17,23 @@ from orchestrator.contract.errors import (
 )
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.plain_text import one_line
-from orchestrator.usecases.status import Status, TrialLine, read_status
+from orchestrator.runtime.gate import BUDGET
+from orchestrator.usecases.canary import in_words
+from orchestrator.usecases.status import GateView, Status, TrialLine, count_held, read_status
 
 DESCRIPTION = "Show where a sweep's trials stand, and the last log lines of those that failed."
 BAR_WIDTH = 40
+MINUTE_S = 60.0
 # Of each kind; the rest is counted. --all shows them.
 MAX_LINES = 10
+_NOT_AGAIN = (TrialState.FAILED, TrialState.CANCELLED)
+_ON_ITS_WAY = (
+    TrialState.PENDING,
+    TrialState.RUNNING,
+    TrialState.REQUEUED,
+    TrialState.DONE,
+    TrialState.UNKNOWN,
+)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -52,16 +65,29 @@ def _print(name: str, status: Status, max_lines: int, where_else: str) -> None:
     counts = observation.count()
     n_trials = len(observation.trials)
     done = counts.get(TrialState.DONE, 0)
+    if not n_trials:
+        print(f"{name}: nothing was submitted yet; next: make submit SWEEP=...")
+        return
     filled = BAR_WIDTH * done // n_trials if n_trials else 0
     bar = "#" * filled + "." * (BAR_WIDTH - filled)
     print(f"{name}: {done} of {n_trials} trials done [{bar}]")
     print("  " + ", ".join(f"{n} {state.value}" for state, n in counts.items()))
+    for words in _by_partition(status):
+        print(f"  {words}")
     if observation.unreachable is not None:
         why = one_line(observation.unreachable)
         print(f"  Slurm does not answer, so nothing is given up: {why}")
-    if observation.journal.paused is not None:
-        print(f"  paused by us: {one_line(observation.journal.paused.reason, 300)}")
-        print(f"  mend it, then: make submit{where_else} ARGS=--retry-failed")
+    if status.budget is not None:
+        print(f"  budget: {one_line(status.budget)}")
+    if status.gate is not None:
+        _print_gate(status.gate, where_else)
+    if observation.canaries and observation.closed is None:
+        print(f"  canary: {in_words(observation.canaries)}")
+        for name in observation.canaries:
+            state = observation.states.get(name, TrialState.NEW)
+            if state not in _ON_ITS_WAY:
+                print(f"  {name} is {state.value}; go on with: make submit{where_else}")
+        _print_silent_canaries(status)
     for problem in observation.problems[:max_lines]:
         print(f"  problem: {one_line(problem)}")
     _print_active(status.active, max_lines)
@@ -70,11 +96,58 @@ def _print(name: str, status: Status, max_lines: int, where_else: str) -> None:
         _print_troubled(status.blocked, max_lines)
     _print_troubled(status.troubled, max_lines)
     resumable = counts.get(TrialState.INTERRUPTED, 0) + counts.get(TrialState.LOST, 0)
-    if resumable:
+    if resumable and status.gate is None:
         words = f"takes up the {resumable} interrupted or lost again"
         print(f"next: make submit{where_else} {words}")
     elif done:
         print(f"next: make collect{where_else}")
+    if status.gate is None and any(counts.get(state, 0) for state in _NOT_AGAIN):
+        print(f"failed trials go again with: make submit{where_else} ARGS=--retry-failed")
+
+
+def _print_silent_canaries(status: Status) -> None:
+    """Say since when a canary runs without a report: what waits for it waits until it ends."""
+    n_held = count_held(status.observation)
+    waits = "others" if n_held is None else n_held
+    for line in status.active:
+        if line.name not in status.observation.canaries or line.state is not TrialState.RUNNING:
+            continue
+        if line.last_step is None and line.age_s is not None:
+            is_new = line.age_s < MINUTE_S
+            since = "less than a minute" if is_new else f"{line.age_s / MINUTE_S:.0f} min"
+            print(f"  {line.name} has run for {since} without a report; {waits} wait until it")
+            print("    reports or ends")
+
+
+def _print_gate(gate: GateView, where_else: str) -> None:
+    print(f"  the gate is closed: {one_line(gate.reason, 300)}")
+    print(f"  closed by {one_line(gate.by, 60)} at {one_line(gate.at, 30)}")
+    if gate.log:
+        alike = f", one of {gate.n_alike}," if gate.n_alike > 1 else ""
+        print(f"  the log of {gate.trial}{alike} ends:")
+    for text in gate.log:
+        print(f"    | {text}")
+    n_held = "not known" if gate.n_held is None else gate.n_held
+    print(f"  running trials go on, no other starts; held in the queue: {n_held}")
+    if gate.kind == BUDGET:
+        print(f"  go on with more: make release{where_else} ARGS='budget.cost=...' (or gpu_hours)")
+    else:
+        print(f"  mend it, then: make release{where_else}")
+
+
+def _by_partition(status: Status) -> list[str]:
+    """One line for each partition, if there are several."""
+    counts: dict[str, Counter[str]] = {}
+    for name, partition in status.observation.journal.partitions.items():
+        if name in status.observation.states:
+            state = status.observation.states[name].value
+            counts.setdefault(partition, Counter())[state] += 1
+    if len(counts) < 2:
+        return []
+    return [
+        f"on {one_line(partition, 40)}: " + ", ".join(f"{n} {state}" for state, n in found.items())
+        for partition, found in counts.items()
+    ]
 
 
 def _print_active(lines: list[TrialLine], max_lines: int) -> None:
@@ -123,7 +196,10 @@ def _as_json(name: str, status: Status) -> dict[str, object]:
         "n_trials": len(observation.trials),
         "counts": {state.value: n for state, n in observation.count().items()},
         "unreachable": observation.unreachable,
+        "canaries": list(observation.canaries),
         "problems": observation.problems,
+        "gate": None if status.gate is None else dataclasses.asdict(status.gate),
+        "budget": status.budget,
         "arrays": [
             {
                 "token": submission.token,
@@ -139,6 +215,7 @@ def _as_json(name: str, status: Status) -> dict[str, object]:
                 "trial": trial.name,
                 "state": observation.states[trial.name].value,
                 "reason": observation.reasons.get(trial.name, ""),
+                "partition": observation.journal.partitions.get(trial.name),
                 "attempts": len(trial.attempts),
                 "last_step": trial.last_step,
             }

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,16 +15,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestrator.adapters.executors.local import LocalEvent
-from orchestrator.adapters.profiles import choose_profile
+from orchestrator.adapters.profiles import choose_profiles
 from orchestrator.adapters.slurm_cli import is_slurm_here
 from orchestrator.adapters.spec_file import read_spec
 from orchestrator.cli.arguments import make_parser, results_hint, split_words
 from orchestrator.contract.errors import EXIT_OK, EXIT_TRIALS_FAILED, UserError
+from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.partition import JobShape
 from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.spec import SweepSpec
-from orchestrator.usecases import workspace
+from orchestrator.usecases import released_budget, workspace
 from orchestrator.usecases.observe import observe
 from orchestrator.usecases.submit import SubmitOptions, SubmitReport, submit
 
@@ -58,9 +60,9 @@ def run(argv: Sequence[str]) -> int:
     )
     options = parser.parse_intermixed_args(list(argv))
     word, overrides = split_words(options.words)
-    spec = read_spec(_spec_file(options.results, word), overrides)
+    spec, allowed = read_as_released(options.results, spec_file(options.results, word), overrides)
     templates = options.templates or default_templates()
-    profile = choose_profile(templates, spec)
+    profiles = choose_profiles(templates, spec)
     cluster = _choose_cluster(options.cluster or spec.cluster)
     err = Console(stderr=True, highlight=False, soft_wrap=True)
     for warning in spec.warnings:
@@ -68,10 +70,10 @@ def run(argv: Sequence[str]) -> int:
     with contextlib.ExitStack() as stack:
         report = submit(
             spec,
-            profile,
+            profiles,
             SubmitOptions(options.results, templates, options.retry_failed, options.dry_run),
             cluster,
-            lambda n_trials: _show_progress(stack, err, n_trials),
+            lambda n_trials: show_progress(stack, err, n_trials),
         )
     for warning in report.warnings:
         err.print(f"[yellow]warning:[/] {_plain(warning)}")
@@ -79,7 +81,7 @@ def run(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(_as_json(report, options.dry_run)))
     else:
-        _print_report(report, spec, options, failed)
+        _print_report(report, spec, options, failed, allowed)
     if report.stopped:
         return EXIT_INTERRUPTED
     return EXIT_TRIALS_FAILED if failed else EXIT_OK
@@ -93,13 +95,32 @@ def default_templates() -> str:
     return os.path.join(package, "templates")
 
 
-def _spec_file(results: str, word: str | None) -> str:
+def spec_file(results: str, word: str | None) -> str:
+    """Return the spec's file that a word means: itself, or without one the last sweep's.
+
+    Raises:
+        UserError: It does not end as a spec does.
+    """
     if word is None:
         last = workspace.last_sweep(results)
         return workspace.DEFAULT_SPEC if last is None else last["spec"]
     if not word.endswith((".yaml", ".yml")):
         raise UserError(f"{word}: a sweep spec ends in .yaml; options start with --")
     return word
+
+
+def read_as_released(
+    results: str, file: str, overrides: Sequence[str]
+) -> tuple[SweepSpec, list[str]]:
+    """Read a spec with the budget that ``make release`` has allowed since, and say which words.
+
+    Raises:
+        UserError: It has a mistake.
+    """
+    spec = read_spec(file, overrides)
+    sweep = SweepPaths(os.path.join(os.path.abspath(results), spec.name))
+    allowed = released_budget.still_allowed(sweep, file, overrides)
+    return (read_spec(file, [*overrides, *allowed]) if allowed else spec), allowed
 
 
 def _choose_cluster(wanted: str) -> str:
@@ -110,9 +131,10 @@ def _choose_cluster(wanted: str) -> str:
     return "slurm" if is_slurm_here() else "local"
 
 
-def _show_progress(
+def show_progress(
     stack: contextlib.ExitStack, console: Console, n_trials: int
 ) -> Callable[[LocalEvent], None]:
+    """Show a bar while trials run here; returns what takes their events."""
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -129,6 +151,7 @@ def _show_progress(
         if not event.trial:
             say = {
                 "stopping": "stopping: the running trials checkpoint; Ctrl-C again ends them now",
+                "closed": "the gate is closed: nothing more is started",
                 "killing": "ended what was still running; those trials go on from their last "
                 "checkpoint",
             }
@@ -152,40 +175,74 @@ def _count_failed(report: SubmitReport) -> int:
 
 
 def _print_report(
-    report: SubmitReport, spec: SweepSpec, options: argparse.Namespace, failed: int
+    report: SubmitReport,
+    spec: SweepSpec,
+    options: argparse.Namespace,
+    failed: int,
+    allowed: Sequence[str] = (),
 ) -> None:
     dry_run = options.dry_run
     where_else = results_hint(options.results)
-    where = f"Slurm, partition {report.partition}" if report.cluster == "slurm" else "this machine"
+    several = len(report.profiles) > 1
+    where = f"Slurm, partition{'s' if several else ''} {report.partition}"
+    where = where if report.cluster == "slurm" else "this machine"
     print(f"{spec.name}: {_trials(report.n_trials)} on {where}")
     words = ", ".join(f"{n} {state.value}" for state, n in report.states.items())
     print(f"  before: {words or 'nothing to do'}")
+    if allowed:
+        words = one_line(" ".join(allowed), 200)
+        print(f"  {words}: make release allowed it, until budget: in {spec.file} changes")
     if dry_run:
         _print_dry_run(report)
         return
     if report.n_earlier > 0:
         print(f"  beside them: {_trials(report.n_earlier)} of earlier versions of the spec")
     for array in report.arrays if report.cluster == "slurm" else []:
-        print(f"  array {array.job_id} [{array.indices}]: {_trials(array.n_trials)}, each with")
+        on = f" on {array.partition}" if several else ""
+        print(f"  array {array.job_id} [{array.indices}]{on}: {_trials(array.n_trials)}, each with")
         print(f"    {_shape_words(array.shape)}")
-    choice = report.mode.choice if report.mode is not None else None
-    if report.arrays and choice is not None and not choice.requeue:
-        print(f"  resubmit mode: {choice.reason}")
-        print(f"    preempted trials go on with: make supervise{where_else} (or make submit again)")
+        if array.after:
+            print(f"    it starts after {_arrays(array.after)}, as the sweep's ceilings want it")
+    for name, mode in report.modes.items():
+        if report.arrays and mode.choice is not None and not mode.choice.requeue:
+            print(f"  resubmit mode{f' on {name}' if several else ''}: {mode.choice.reason}")
+            print(f"    preempted trials go on with: make supervise{where_else} (or make submit)")
     verb = "ran" if report.cluster == "local" else "submitted"
-    print(f"  {verb}: {report.n_submitted}" + (f", failed: {failed}" if failed else ""))
+    counts = ", ".join(f"{n} to {name}" for name, n in report.count_by_partition().items())
+    words = f" ({counts})" if several and report.n_submitted == len(report.planned) > 0 else ""
+    for line in release_words(report):
+        print(f"  {line}")
+    print(f"  {verb}: {report.n_submitted}{words}" + (f", failed: {failed}" if failed else ""))
     _print_decisions(report)
+    if report.canary and not report.paused:
+        print(f"  canary: {report.canary}")
     n_failed = report.states.get(TrialState.FAILED, 0) + report.states.get(TrialState.CANCELLED, 0)
-    if n_failed and not report.n_submitted:
+    if n_failed and not report.n_submitted and not report.paused:
         print(f"  failed trials go again with: make submit{where_else} ARGS=--retry-failed")
     print(f"  files: {os.path.relpath(report.sweep.root)}")
     if report.stopped:
         print(f"stopped; go on with: make submit{where_else}")
-    elif report.cluster == "slurm":
+    elif report.paused:
+        print(f"next: make status{where_else} says why; mend it, then: make release{where_else}")
+    elif report.cluster == "slurm" and not _is_all_done(report):
         print(f"next: make supervise{where_else} until all has ended, or make status{where_else};")
         print(f"      when trials are done: make collect{where_else}")
     else:
         print(f"next: make collect{where_else}")
+
+
+def release_words(report: SubmitReport) -> list[str]:
+    """Say that the gate is open again, and what was let go; nothing if nothing was."""
+    lines = []
+    if report.opened is not None:
+        lines.append(f"the gate is open again; it was closed: {one_line(report.opened, 300)}")
+    if report.released:
+        lines.append(f"released: {one_line(', '.join(report.released), 300)}")
+    return lines
+
+
+def _is_all_done(report: SubmitReport) -> bool:
+    return not report.n_submitted and set(report.states) == {TrialState.DONE}
 
 
 def _print_decisions(report: SubmitReport) -> None:
@@ -201,21 +258,21 @@ def _print_decisions(report: SubmitReport) -> None:
         print(f"  ... and {len(reasons) - MAX_REASONS} other reasons (journal.jsonl has all)")
     if report.paused:
         print(f"  paused: {one_line(report.paused, 300)}")
-        print("  nothing more is submitted; mend it, then: make submit ARGS=--retry-failed")
+        print("  nothing more is submitted until it is released")
 
 
 def _print_dry_run(report: SubmitReport) -> None:
-    shapes: dict[JobShape, int] = {}
-    for planned in report.planned:
-        shapes[planned.shape] = shapes.get(planned.shape, 0) + 1
-    for shape, n_trials in shapes.items():
-        print(f"  {_trials(n_trials)}, each with {_shape_words(shape)}")
+    groups = Counter((planned.partition, planned.shape) for planned in report.planned)
+    for (name, shape), n_trials in groups.items():
+        on = f" on {name}" if len(report.profiles) > 1 else ""
+        print(f"  {_trials(n_trials)}{on}, each with {_shape_words(shape)}")
     for planned in report.planned[:5]:
         params = json.dumps(dict(planned.trial.params), ensure_ascii=False)
         print(f"  {planned.name} {one_line(params, 2000)}")
     if len(report.planned) > 5:
         print(f"  ... and {len(report.planned) - 5} more")
     print(f"  would submit: {len(report.planned)} (dry run: nothing was)")
+    print("  what it takes and costs: make plan")
 
 
 def _shape_words(shape: JobShape) -> str:
@@ -233,12 +290,14 @@ def _shape_words(shape: JobShape) -> str:
 
 
 def _as_json(report: SubmitReport, dry_run: bool) -> dict[str, Any]:
-    choice = report.mode.choice if report.mode is not None else None
+    choices = {name: mode.choice for name, mode in report.modes.items()}
+    choice = next(iter(choices.values()), None)
     return {
         "sweep": report.sweep.name,
         "folder": report.sweep.root,
         "cluster": report.cluster,
         "partition": report.partition,
+        "by_partition": report.count_by_partition(),
         "n_trials": report.n_trials,
         "states_before": {state.value: n for state, n in report.states.items()},
         "submitted": 0 if dry_run else report.n_submitted,
@@ -249,10 +308,15 @@ def _as_json(report: SubmitReport, dry_run: bool) -> dict[str, Any]:
                 "token": array.token,
                 "array": array.indices,
                 "n_trials": array.n_trials,
+                "partition": array.partition,
+                "after": list(array.after),
             }
             for array in report.arrays
         ],
+        "canary": report.canary or None,
         "paused": report.paused,
+        "opened": report.opened,
+        "released": report.released,
         "decisions": [
             {
                 "trial": name,
@@ -267,6 +331,11 @@ def _as_json(report: SubmitReport, dry_run: bool) -> dict[str, Any]:
         "warnings": report.warnings,
         "stopped": report.stopped,
     }
+
+
+def _arrays(job_ids: Sequence[str]) -> str:
+    shown = ", ".join(job_ids[:4]) + (", ..." if len(job_ids) > 4 else "")
+    return f"array{'s' if len(job_ids) > 1 else ''} {shown}"
 
 
 def _trials(n_trials: int) -> str:

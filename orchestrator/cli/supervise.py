@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from orchestrator.cli.arguments import find_sweep, make_parser, results_hint, split_words
-from orchestrator.cli.submit import default_templates
+from orchestrator.cli.submit import default_templates, release_words
 from orchestrator.contract.errors import (
     EXIT_CHECKPOINTED,
     EXIT_OK,
@@ -176,12 +176,16 @@ class _Show:
             lines += [f"  {name}: {one_line(d.reason, 200)}" for name, d in told[:MAX_LINES]]
             if len(told) > MAX_LINES:
                 lines.append(f"  ... and {len(told) - MAX_LINES} more (journal.jsonl has all)")
+            lines += [f"  {words}" for words in release_words(report)]
             notes = [f"  warning: {one_line(text, 200)}" for text in report.warnings]
             if report.paused:
                 notes.append(f"  paused: {one_line(report.paused, 200)}")
-                notes.append("  mend it, then: make submit ARGS=--retry-failed")
-            elif report.n_held:
-                notes.append(f"  {report.n_held} held by a person: scontrol release lets them go")
+                notes.append("  mend it, then: make release")
+            elif report.canary:
+                notes.append(f"  canary: {report.canary}")
+            if report.n_foreign_holds and not report.paused:
+                n_held = report.n_foreign_holds
+                notes.append(f"  {n_held} held by a person: scontrol release lets them go")
             lines += notes if notes != self._notes else []
             self._notes = notes
         for number, line in enumerate(lines):

@@ -5,10 +5,22 @@
     results/<sweep>/                         mode 0700
       sweep.yaml                             the spec as it was at the last submit
       sweep.json                             what was made of it: metric, parameters, price
-      code/                                  git commit and diff of the code at submit
+      code/<hash>/                           the program's tree as it was at a submit
+      code/<hash>.{json,patch}               its files' digests; what differed from git's commit
+      code/environment-<hash>.json           Python and packages then
       journal.jsonl                          append-only decisions; one writer at a time
       journal.lock                           held by the writer; names it
       loss_rate.json                         how often attempts were lost, for programs to know
+      gate/rules.json                        what attempts look at as they start and end
+      gate/closed.json                       why no new attempt starts; absent: the gate is open
+      gate/opened-<n>.json                   a closed.json of earlier
+      gate/failures/<fingerprint>/<trial>    trials that failed so, without having got anywhere
+      gate/going_well                        some trial got somewhere: no failure is everybody's
+      gate/released.json                     the budget that a release allowed
+      gate/held/<name>                       array tasks that the gate holds, one expression a line
+      gate/left/<trial>                      the token whose task ended itself at the closed gate
+      gate/canary/<trial>.json               a canary's verdict; retired ones end in .retired-<n>
+      gate/spend/<node>.jsonl                what attempts cost; only of a sweep with a budget
       arrays/<token>/array.sbatch            what sbatch got; the token is the job's name
       arrays/<token>/tasks                   line i+1 is the trial directory of array task i
       arrays/<token>/slurm.log               what Slurm said before a trial's log was open
@@ -20,6 +32,7 @@
         metrics.jsonl                        what the program reported
         result.json                          the committed result; the first writer wins
         checkpoints/                         keyed by trial, never by job id
+      reproductions/<trial>/<n>/             trials run again by hand, each a small sweep
       leaderboard.{csv,md,parquet}
       .cache/                                may be deleted at any time
 
@@ -82,6 +95,11 @@ class TrialPaths:
         return self.root + "/attempts"
 
     @property
+    def sweep(self) -> str:
+        """The folder of the sweep that the trial lies in."""
+        return self.root + "/../.."
+
+    @property
     def sweep_loss_rate(self) -> str:
         """``loss_rate.json`` of the sweep that the trial lies in."""
         return self.root + "/../../loss_rate.json"
@@ -116,6 +134,65 @@ class ArrayPaths:
         return self.root + "/slurm.log"
 
 
+class GatePaths:
+    """Files of one sweep's gate, below ``root``; see ``orchestrator.runtime.gate``."""
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: str):
+        """Name the files of the gate in directory ``root``."""
+        self.root = root
+
+    @property
+    def rules(self) -> str:
+        """What attempts have to look at."""
+        return self.root + "/rules.json"
+
+    @property
+    def closed(self) -> str:
+        """Why the gate is closed."""
+        return self.root + "/closed.json"
+
+    @property
+    def failures(self) -> str:
+        """Directory of the marks of failed trials, a directory for each fingerprint."""
+        return self.root + "/failures"
+
+    @property
+    def going_well(self) -> str:
+        """Mark that some trial got somewhere."""
+        return self.root + "/going_well"
+
+    @property
+    def held(self) -> str:
+        """Directory of what the gate holds in Slurm's queue."""
+        return self.root + "/held"
+
+    @property
+    def left(self) -> str:
+        """Directory of the trials whose task ended itself at the closed gate."""
+        return self.root + "/left"
+
+    @property
+    def spend(self) -> str:
+        """Directory of the nodes' ledgers."""
+        return self.root + "/spend"
+
+    @property
+    def canary(self) -> str:
+        """Directory of the canaries' verdicts."""
+        return self.root + "/canary"
+
+    @property
+    def released(self) -> str:
+        """The budget that a release allowed; see ``usecases.released_budget``."""
+        return self.root + "/released.json"
+
+    def opened(self, number: int) -> str:
+        """The ``closed.json`` that was opened as number ``number``."""
+        return f"{self.root}/opened-{number}.json"
+
+
 class SweepPaths:
     """Files of one sweep, below ``root``."""
 
@@ -142,8 +219,12 @@ class SweepPaths:
 
     @property
     def code(self) -> str:
-        """Directory that records the code at submit."""
+        """Directory of the code's snapshots."""
         return self.root + "/code"
+
+    def reproductions(self, trial: str) -> str:
+        """Directory of a trial's reproductions, one folder each."""
+        return f"{self.root}/reproductions/{trial}"
 
     @property
     def journal(self) -> str:
@@ -159,6 +240,11 @@ class SweepPaths:
     def loss_rate(self) -> str:
         """How often attempts were lost without a word; see ``runtime.loss_rate``."""
         return self.root + "/loss_rate.json"
+
+    @property
+    def gate(self) -> GatePaths:
+        """What holds its trials back."""
+        return GatePaths(self.root + "/gate")
 
     @property
     def arrays(self) -> str:

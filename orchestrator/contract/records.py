@@ -55,6 +55,10 @@ COMMITTED = "committed"
 REFUSED = "refused"  # finished, but another attempt had committed first
 PREEMPTED = "preempted"  # told to stop, or checkpointed and asked to be run again
 FAILED = "failed"
+# The cause of a PREEMPTED attempt that a canary's check told to stop; it goes on in the same job.
+STOPPED_BY_CANARY = "canary: told to stop, to see it resume"
+# In place of a signal's name: of an attempt that was told to stop since the budget is spent.
+STOPPED_BY_BUDGET = "the spent budget"
 SUPERSEDED = "superseded"  # stopped itself: a newer attempt holds the trial
 
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}

@@ -31,27 +31,3 @@ def group_into_arrays(
         for shape, members in by_shape.items()
         for start in range(0, len(members), tasks_per_array)
     ]
-
-
-def share_ceiling(sizes: Sequence[int], ceiling: int) -> list[int]:
-    """Split a ceiling of concurrent trials over arrays in proportion to their sizes.
-
-    Slurm's throttle (``--array=...%N``) is per array, so the ceiling of a sweep has to be divided.
-    Every array gets at least one, so with more arrays than the ceiling the sum exceeds it.
-
-    Returns:
-        A throttle per array; their sum is at most ``max(ceiling, len(sizes))``.
-    """
-    total = sum(sizes)
-    shares = [max(1, ceiling * size // total) if total else 1 for size in sizes]
-    spare = ceiling - sum(shares)
-    # What rounding down left goes to the largest arrays first; what the minimum of one took from
-    # the ceiling comes back from the largest shares.
-    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
-        if spare > 0 and shares[index] < sizes[index]:
-            shares[index] += 1
-            spare -= 1
-    while spare < 0 and max(shares, default=1) > 1:
-        shares[shares.index(max(shares))] -= 1
-        spare += 1
-    return shares

@@ -34,6 +34,7 @@ class Cause(enum.Enum):
     HUNG = "no heartbeat"
     CANCELLED = "cancelled"
     ASKED = "asked for"  # a person said --retry-failed
+    MOVED = "moved"  # its sweep wants it in another partition
 
 
 # Words of ``runtime.cause``, which reads the log on the node.

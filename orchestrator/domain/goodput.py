@@ -244,6 +244,8 @@ def _resume_gaps(attempts: Sequence[Attempt], walls: Sequence[float | None]) -> 
         before, after, wall_s = attempts[index], attempts[index + 1], walls[index]
         if wall_s is None or before.outcome not in (None, records.PREEMPTED):
             continue
+        if before.cause == records.STOPPED_BY_CANARY:
+            continue  # the same job went on at once: it says nothing about Slurm
         if before.claimed_at is not None and after.claimed_at is not None:
             gaps.append(max(0.0, after.claimed_at - before.claimed_at - wall_s))
         elif before.started_at is not None and after.started_at is not None:

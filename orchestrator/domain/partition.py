@@ -15,10 +15,27 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.contract.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.domain.trials import TrialResources
 
 # Slurm's own words for a time limit, sbatch(1) --time.
 TIME_FORMS = "minutes, M:S, H:M:S, D-H, D-H:M or D-H:M:S"
+APPTAINER, SINGULARITY, PYXIS = RUNTIMES = ("apptainer", "singularity", "pyxis")
+
+
+@dataclass(frozen=True)
+class Container:
+    """The image that the programs of a partition run in; the attempt stays outside of it."""
+
+    image: str
+    """A file, or what the runtime takes as one (``docker://...``; with pyxis ``nvcr.io#...``)."""
+    runtime: str = APPTAINER
+    """``apptainer`` or ``singularity``, which wrap the program; ``pyxis``, options of srun."""
+    mounts: tuple[str, ...] = ()
+    """Folders to mount beside the trial's and the working directory: ``outside[:inside[:ro]]``."""
+    options: tuple[str, ...] = ()
+    """More options of the runtime, such as ``--cleanenv``, as they are."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +56,16 @@ class PartitionProfile:
     resumes preempted trials as new jobs. None (``auto``): as the site's configuration allows, which
     ``usecases.requeue_mode`` asks before anything is rendered."""
     preemptible: bool = False
-    """Whether jobs can be preempted; shown to people, and no promise is made from it."""
+    """Whether jobs can be preempted. Shown to people; and of several partitions, an attempt that
+    ends on this one without a word counts as preempted (see ``domain.placement``)."""
     gpus_per_node: int | None = None
     """GPUs of a node; a trial may not ask for more. None: not checked."""
     cpus_per_node: int | None = None
     """CPUs of a node; likewise."""
     mem_gb_per_node: float | None = None
     """Memory of a node in GB (2**30 bytes); likewise."""
+    nodes: int | None = None
+    """Nodes of the partition; a trial may not ask for more. None: not checked."""
     max_time_min: int | None = None
     """The partition's longest time limit in minutes; likewise."""
     gpu_type: str | None = None
@@ -69,10 +89,33 @@ class PartitionProfile:
     """``--constraint``."""
     environment: tuple[str, ...] = ()
     """Shell lines before each program, such as ``module load cuda``; the site's own, so raw."""
+    modules: tuple[str, ...] = ()
+    """Modules loaded before each program, in this order."""
+    conda: str | None = None
+    """Conda environment activated before each program, after the modules: a name or a path."""
+    container: Container | None = None
+    """The image that the programs run in; None: on the node itself."""
     sbatch: tuple[tuple[str, str], ...] = ()
     """More ``#SBATCH`` options, name and value; an empty value makes a flag."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Resources of a trial that asks for none: ``gpus, cpus, mem_gb, time_min, nodes``."""
+    file: str = field(default="", compare=False, repr=False)
+    """Where it was read, for errors; empty: not from a file."""
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    """Line of each key that stands there, such as ``defaults.gpus``; ``""``: the entry itself."""
+
+    def __post_init__(self) -> None:
+        """With pyxis a program is an srun step, so the attempt is the batch process.
+
+        An srun that runs within a step is sent the step's SIGTERM, and kills its own step of it
+        (``_forward_signal`` in Slurm's src/srun/signals.c), so that no program could save.
+        """
+        if self.container is not None and self.container.runtime == PYXIS:
+            object.__setattr__(self, "layout", "batch")
+
+    def locate(self, key: str = "") -> tuple[str, int | None]:
+        """Return file and line of a key, or of the entry where the key does not stand."""
+        return self.file, self.lines.get(key, self.lines.get(""))
 
     @property
     def save_time_s(self) -> int:
@@ -138,7 +181,10 @@ def shape_of(wanted: TrialResources, profile: PartitionProfile) -> JobShape:
     _check(shape.gpus, profile.gpus_per_node, "gpus", "a node has", profile)
     _check(shape.cpus, profile.cpus_per_node, "cpus", "a node has", profile)
     _check((shape.mem_mb or 0) / 1024, profile.mem_gb_per_node, "mem_gb", "a node has", profile)
-    _check(shape.time_min or 0, profile.max_time_min, "time", "minutes, the longest is", profile)
+    _check(
+        shape.time_min or 0, profile.max_time_min, "time", "the longest is", profile, _show_minutes
+    )
+    _check(shape.nodes, profile.nodes, "nodes", "it has", profile)
     return shape
 
 
@@ -208,16 +254,25 @@ def parse_minutes(text: str) -> int:
     return math.ceil((((days * 24 + hours) * 60 + minutes) * 60 + seconds) / 60)
 
 
+def _show_minutes(minutes: float) -> str:
+    return f"{int(minutes) // 60}:{int(minutes) % 60:02d} h"
+
+
 def _first(*values: int | None) -> int:
     return next(value for value in values if value is not None)
 
 
 def _check(
-    value: float, limit: float | None, key: str, words: str, profile: PartitionProfile
+    value: float,
+    limit: float | None,
+    key: str,
+    words: str,
+    profile: PartitionProfile,
+    show: Callable[[float], str] = "{:g}".format,
 ) -> None:
     if limit is not None and value > limit:
         raise ShapeError(
             f"resources.{key}",
-            f"{value:g} is too much for partition {profile.name}: "
-            f"{words} {limit:g}; ask for less, or name another partition",
+            f"{show(value)} is too much for partition {profile.name}: "
+            f"{words} {show(limit)}; ask for less, or name another partition",
         )

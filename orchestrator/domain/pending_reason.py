@@ -24,6 +24,7 @@ _BLOCKED: tuple[tuple[str, str], ...] = (
     ("InvalidQOS", "its QOS is not valid"),
     ("DependencyNeverSatisfied", "it depends on a job that cannot succeed any more"),
     ("JobHeldUser", "it is held; `scontrol release` lets it go"),
+    ("job requeued in held state", "it is held; `make release` or `scontrol release` lets it go"),
     ("JobHeldAdmin", "an administrator holds it"),
     ("JobHoldMaxRequeue", "it was requeued too often and is held"),
     ("launch failed", "Slurm could not launch it and holds it; submit or supervise releases it"),

@@ -19,6 +19,8 @@ from orchestrator.domain.spec_tree import Node, fail, plain, read_mapping, show
 
 ReadExpression = Callable[[Node, str], Expression]
 
+# What an expression for the partition may use beside parameters; a parameter of such a name wins.
+RESOURCE_NAMES = ("gpus", "cpus", "mem_gb", "nodes", "time_min")
 _KEYS = ("gpus", "gpu_type", "cpus", "mem_gb", "time", "nodes", "sbatch")
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
 _TIME = re.compile(r"[0-9]+(?:-[0-9]+)?(?::[0-9]+){0,3}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.contract.errors import SpecError
@@ -44,6 +44,8 @@ class TrialResources:
     """Number of nodes."""
     sbatch: tuple[tuple[str, str], ...] = ()
     """More sbatch options, name and value; an empty value makes a flag."""
+    partition: str | None = None
+    """Profile that an expression chose; None: as the sweep says for all."""
 
 
 def resolve_resources(spec: ResourceSpec, values: Values) -> TrialResources:
@@ -64,7 +66,7 @@ def resolve_resources(spec: ResourceSpec, values: Values) -> TrialResources:
         text = resolve(option, option_value)
         if text is not None:
             options.append((name, text))
-    return TrialResources(
+    found = TrialResources(
         gpus=resolve(spec.gpus, _checker("gpus")),
         gpu_type=resolve(spec.gpu_type, gpu_type),
         cpus=resolve(spec.cpus, _checker("cpus")),
@@ -73,13 +75,22 @@ def resolve_resources(spec: ResourceSpec, values: Values) -> TrialResources:
         nodes=resolve(spec.nodes, _checker("nodes")),
         sbatch=tuple(options),
     )
+    if spec.partition is None:
+        return found
+    name = spec.partition.evaluate({**vars(found), **values})
+    if not isinstance(name, str):
+        raise _error(
+            spec.partition, "partition", f"{show(name)} is no partition; give a profile's name"
+        )
+    return replace(found, partition=name)
 
 
 def is_constant(spec: ResourceSpec) -> bool:
     """Whether all trials ask for the same."""
     fields = (spec.gpus, spec.gpu_type, spec.cpus, spec.mem_gb, spec.time_min, spec.nodes)
     options = (value for _, value in spec.sbatch)
-    return not any(isinstance(value, Expression) for value in (*fields, *options))
+    everything = (*fields, *options, spec.partition)
+    return not any(isinstance(value, Expression) for value in everything)
 
 
 def minutes(value: Any, place: Node | Expression, key: str) -> int:

@@ -18,6 +18,7 @@ never started           again                                          ``launch_
 held by Slurm           released, then replaced by a new array task    ``launch_failures``
 no heartbeat            reported; replaced where ``hung_min`` is set
 cancelled               final: a person wanted it                      --retry-failed
+closed the gate         again, once a person opens it                  the next failure
 ======================  =============================================  ========================
 
 Preemptions and node failures count against nobody, however many there are. Failures on a node that
@@ -40,10 +41,10 @@ from orchestrator.domain.trial_state import TaskLook
 # squeue's reasons (%r) that hold a task until somebody acts; spaces and underscores as one.
 _HELD_AFTER_LAUNCH = ("launch failed requeued held",)
 # Only an administrator may release these (Slurm 24.05 and later, job_mgr.c), so replaced at once.
+_HELD_FOR_EVER = ("launch failure limit exceeded requeued held", "jobholdmaxrequeue")
 # A trial whose attempts die without a word and without progress so often in a row kills its own
 # supervisor, whatever the reason; it would never end.
 MAX_SILENT_ENDS = 10
-_HELD_FOR_EVER = ("launch failure limit exceeded requeued held", "jobholdmaxrequeue")
 
 
 class Action(enum.Enum):
@@ -147,6 +148,8 @@ class TrialHistory:
     """Largest ``memory_factor`` its partition has room for; 1 if its memory is not known."""
     heartbeat_age_s: float | None = None
     """Age of the newest attempt's heartbeat while it runs."""
+    is_pardoned: bool = False
+    """Whether its newest attempt's failure closed the sweep's gate, which a person opened since."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,9 @@ def decide(trial: TrialHistory, limits: RetryLimits, is_asked: bool = False) -> 
         return _decide_running(trial, limits)
     if trial.state in (TrialState.FAILED, TrialState.CANCELLED) and is_asked:
         return Decision(Action.SUBMIT, Cause.ASKED, "a person asked for it", trial.changes)
+    if trial.state is TrialState.FAILED and trial.is_pardoned:
+        words = "its failure closed the gate, which was opened; again"
+        return Decision(Action.SUBMIT, Cause.ASKED, words, trial.changes)
     if trial.state is TrialState.FAILED:
         return _decide_failed(trial, limits)
     if trial.state in (TrialState.INTERRUPTED, TrialState.LOST):

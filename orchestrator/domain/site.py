@@ -112,6 +112,16 @@ class PartitionConfig:
     """How many those are."""
     qos: str | None = None
     """The QOS whose limits apply to all its jobs."""
+    max_nodes: int | None = None
+    """``MaxNodes`` of one job; None: no limit."""
+    default_time_min: int | None = None
+    """``DefaultTime``: the limit of a job that states none, in minutes; None: ``MaxTime``."""
+    is_exclusive: bool = False
+    """``OverSubscribe=EXCLUSIVE``: a job gets whole nodes."""
+    max_cpus_per_node: int | None = None
+    """``MaxCPUsPerNode``: CPUs of a node that its jobs together may use; None: all."""
+    max_mem_mb_per_node: int | None = None
+    """``MaxMemPerNode`` of one job, MB; None: no limit."""
 
 
 @dataclass(frozen=True)
@@ -266,6 +276,11 @@ def _partition(name: str, values: Mapping[str, str]) -> PartitionConfig:
         nodes=_set_value(values.get("Nodes", "")) or "",
         n_nodes=_number(values.get("TotalNodes", "")),
         qos=_set_value(values.get("QoS", "")),
+        max_nodes=_number(values.get("MaxNodes", "")),
+        default_time_min=_minutes(values.get("DefaultTime", "")),
+        is_exclusive=values.get("OverSubscribe", "").startswith("EXCLUSIVE"),
+        max_cpus_per_node=_number(values.get("MaxCPUsPerNode", "")),
+        max_mem_mb_per_node=_number(values.get("MaxMemPerNode", "")),
     )
 
 

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.contract.errors import SpecError
+from orchestrator.domain.budget import Budget
+from orchestrator.domain.canary import Canary
 from orchestrator.domain.expressions import Expression
+from orchestrator.domain.placement import Placement
 from orchestrator.domain.retry_policy import RetryLimits
 from orchestrator.domain.search_space import Domain
 
@@ -69,8 +72,22 @@ class ResourceSpec:
     """Time limit in minutes; an expression may also give text in one of Slurm's forms."""
     nodes: int | Expression | None = None
     """Number of nodes."""
+    partition: Expression | None = None
+    """Its partition's profile, of parameters and of the above: ``partition:`` as an expression."""
     sbatch: tuple[tuple[str, str | Expression], ...] = ()
     """More sbatch options, long names without dashes; an empty value makes a flag."""
+
+
+@dataclass(frozen=True)
+class BatchNames:
+    """What a spec says of its parameters (``batch:``): names, or numbers."""
+
+    per_device: str | int | None = None
+    """Sequences of one forward pass on one rank."""
+    accumulation: str | int | None = None
+    """Forward passes before an optimizer step; None: by the usual names, else 1."""
+    effective: str | int | None = None
+    """The whole batch; set, the program splits it over ranks and passes by itself."""
 
 
 @dataclass(frozen=True)
@@ -107,14 +124,22 @@ class SweepSpec:
     """Seed of random and quasi-random draws; 0 so that a sweep draws the same again."""
     resources: ResourceSpec = field(default_factory=ResourceSpec)
     """What each trial asks for."""
+    batch: BatchNames | None = None
+    """Which parameters make the effective batch, for ``plan``; None: the usual names do."""
     partition: str | None = None
-    """Partition profile; None leaves the choice to the site's default."""
+    """Partition profile, the first of several; None leaves the choice to the site's default."""
+    placement: Placement | None = None
+    """Several partition profiles in order of preference; None: only the above."""
     cluster: str = "auto"
     """``slurm``, ``local``, or ``auto``: Slurm where there is one."""
     max_concurrent: int | None = None
     """How many trials may run at once; None: no limit of our own."""
+    max_gpus: int | None = None
+    """How many GPUs all trials may use at once; likewise."""
     workdir: str | None = None
     """Directory that programs start in, as typed; None: where the sweep is submitted."""
+    code: str = "freeze"
+    """One of ``frozen_code.CODE_MODES``: a copy made at submit, or the live files."""
     environment: tuple[str, ...] = ()
     """Shell lines run before the program; raw by design."""
     env: Mapping[str, str] = field(default_factory=dict)
@@ -125,6 +150,10 @@ class SweepSpec:
     """Whether Slurm may restart trials under their job id; None (``auto``): the partition's."""
     retry: RetryLimits = field(default_factory=RetryLimits)
     """How often what is tried again."""
+    budget: Budget | None = None
+    """What the sweep may spend; None: no limit."""
+    canary: Canary | None = None
+    """Trials that run before the rest is let go; None: all start as Slurm has room."""
     checkpoint_interval_min: float | None = None
     """Minutes of work between two checkpoints; None: as saves and losses suggest."""
     description: str = ""

@@ -14,11 +14,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.contract.errors import SpecError
+from orchestrator.domain.batch_loader import read_batch
+from orchestrator.domain.budget import read_budget
+from orchestrator.domain.canary_loader import read_canary
 from orchestrator.domain.domain_loader import DomainReader
+from orchestrator.domain.frozen_code import CODE_MODES
 from orchestrator.domain.overrides import apply_overrides
 from orchestrator.domain.parameter_loader import ParameterReader, RawParameter
+from orchestrator.domain.placement_loader import read_partition
 from orchestrator.domain.relation_loader import RelationReader
-from orchestrator.domain.resource_loader import read_resources
+from orchestrator.domain.resource_loader import RESOURCE_NAMES, read_resources
 from orchestrator.domain.retry_loader import read_retry
 from orchestrator.domain.samplers.dimensions import order_dimensions
 from orchestrator.domain.spec import (
@@ -27,6 +32,7 @@ from orchestrator.domain.spec import (
     LAYOUTS,
     METHODS,
     Metric,
+    ResourceSpec,
     SweepSpec,
 )
 from orchestrator.domain.spec_tree import (
@@ -61,7 +67,6 @@ _OTHER_METHODS = ("bayes", "custom")
 DEFAULT_RUN_CAP = 20
 MAX_RUN_CAP = 100_000
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PARTITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def load_spec(text: str, *, file: str, overrides: Sequence[str] = ()) -> SweepSpec:
@@ -146,12 +151,23 @@ class _Loader:
             "derived": derived,
             "where": relations.where(names, derived, bool(seeds)),
         }
+        if "batch" in self.fields:
+            found["batch"] = read_batch(self.fields["batch"], names)
+        known = [*names, *(["seed"] if seeds else [])]
+        resources = ResourceSpec()
         if "resources" in self.fields:
-            known = [*names, *(["seed"] if seeds else [])]
-            found["resources"] = read_resources(
+            resources = read_resources(
                 self.fields["resources"], lambda node, key: relations.expression(node, key, known)
             )
-        return found
+        if "partition" in self.fields:
+            chosen = read_partition(
+                self.fields["partition"],
+                "partition",
+                lambda node, key: relations.expression(node, key, [*known, *RESOURCE_NAMES]),
+            )
+            resources = replace(resources, partition=chosen.expression)
+            found |= {"partition": chosen.partition, "placement": chosen.placement}
+        return {**found, "resources": resources}
 
     def parameters(self, method: str) -> dict[str, RawParameter]:
         node = self.fields.get("parameters")
@@ -301,15 +317,6 @@ def _variables(node: Node, key: str) -> dict[str, str]:
     return found
 
 
-def _partition(node: Node, key: str) -> str:
-    name = read_text(node, key, "gpu")
-    if not _PARTITION.fullmatch(name):
-        raise fail(
-            node, key, f"{show(name)} is no partition; use letters, digits, '.', '_' and '-'"
-        )
-    return name
-
-
 def _workdir(node: Node, key: str) -> str:
     path = read_text(node, key, "/home/me/project")
     if any(ord(char) < 32 for char in path):
@@ -337,14 +344,17 @@ def _checkpoint(node: Node, key: str) -> float:
 
 
 _READERS: dict[str, Callable[[Node, str], Any]] = {
+    "budget": read_budget,
+    "canary": read_canary,
     "cluster": _choice(*CLUSTERS),
+    "code": _choice(*CODE_MODES),
     "command": _texts,
     "description": lambda node, key: str(node.value or ""),
     "env": _variables,
     "environment": _lines,
     "layout": _choice(*LAYOUTS),
     "max_concurrent": _at_least(1),
-    "partition": _partition,
+    "max_gpus": _at_least(1),
     "requeue": read_switch,
     "retry": read_retry,
     "sampling_seed": _at_least(0),
@@ -358,6 +368,7 @@ SPEC_KEYS = (
     "method",
     "metric",
     "parameters",
+    "batch",
     "checkpoint",
     "run_cap",
     "zip",
@@ -366,15 +377,19 @@ SPEC_KEYS = (
     "seeds",
     "sampling_seed",
     "resources",
+    "budget",
     "partition",
     "cluster",
     "max_concurrent",
+    "max_gpus",
     "workdir",
+    "code",
     "environment",
     "env",
     "layout",
     "requeue",
     "retry",
+    "canary",
     "description",
     "early_terminate",
     *_IGNORED,

@@ -19,7 +19,6 @@ What it does not do: decide about retries (the login node does), or read the swe
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 
@@ -28,10 +27,8 @@ from orchestrator.contract.errors import EXIT_CHECKPOINTED
 from orchestrator.contract.file_errors import explain
 from orchestrator.contract.paths import TrialPaths
 from orchestrator.runtime import failpoint
+from orchestrator.runtime.canary_watch import watch
 from orchestrator.runtime.claim import (
-    END_GRACE_S,
-    HEARTBEAT_S,
-    STOPPING_BEAT_S,
     Claim,
     Superseded,
     TrialHeldElsewhere,
@@ -41,6 +38,7 @@ from orchestrator.runtime.claim import (
     take_claim,
 )
 from orchestrator.runtime.commit import CommitFailed, commit_when_possible
+from orchestrator.runtime.guard import Guard
 from orchestrator.runtime.loss_rate import node_count, read_loss_rate
 from orchestrator.runtime.options import Options
 from orchestrator.runtime.program import Program
@@ -50,8 +48,8 @@ from orchestrator.runtime.progress import (
     measure_progress,
     went_nowhere,
 )
-from orchestrator.runtime.signals import STOP_SIGNALS, SignalPipe, exit_words, signal_name
-from orchestrator.runtime.start_up import StartUp
+from orchestrator.runtime.signals import SignalPipe, exit_words, signal_name
+from orchestrator.runtime.vigil import Vigil
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,22 +57,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 EXIT_SUPERSEDED = 1
-GONE = "the trial's directory is gone: the sweep was moved or removed"
 # sysexits.h EX_CANTCREAT: the program ended well, and its result or claim could not be written.
 EXIT_NOT_WRITTEN = 73
 EXIT_STUCK = 1  # it would go on for ever without getting anywhere
-# Slurm's SIGTERM reaches every process of a job: what is left after so long did not get it. Handed
-# on at once it would hit a shell script that is saving, whose `mv` dies of it.
-HAND_ON_S = 2.0
-# How often to look whether the local executor still lives.
-PARENT_POLL_S = 2.0
 # How long what a signalled shell script had started may go on saving; Slurm's own grace period and
 # KillWait are shorter nearly everywhere, and end it then.
 SAVE_TIMEOUT_S = 600.0
 # What processes that a program left behind get to end.
 LEFTOVER_GRACE_S = 2.0
-# How long after a program's end a stop signal still explains it.
-SETTLE_S = 0.5
 
 
 def main(argv: Sequence[str]) -> int:
@@ -92,31 +82,41 @@ def main(argv: Sequence[str]) -> int:
     if os.path.exists(trial.result):
         say(f"{trial.name} is committed; nothing to do")
         return 0
+    guard = Guard(trial, options.resources, os.environ, say)
+    closed = guard.find_closed()
+    if closed is not None:
+        return guard.leave(closed, options.requeue)
     details = {"layout": options.layout, "resources": options.resources}
-    try:
-        claim = take_claim(trial, details, os.environ, say)
-    except TrialHeldElsewhere as error:
-        say(f"{trial.name}: {error}; this copy leaves")
-        return 0
-    except OSError as error:
-        say(f"{trial.name}: cannot be claimed: {explain(error)}")
-        return EXIT_NOT_WRITTEN
-    return _Attempt(claim, options, pipe).run()
+    while True:
+        try:
+            claim = take_claim(trial, details, os.environ, say)
+        except TrialHeldElsewhere as error:
+            say(f"{trial.name}: {error}; this copy leaves")
+            guard.abandon()
+            return 0
+        except OSError as error:
+            say(f"{trial.name}: cannot be claimed: {explain(error)}")
+            guard.abandon()
+            return EXIT_NOT_WRITTEN
+        guard.started(claim.record)
+        attempt = _Attempt(claim, options, pipe, guard)
+        code = attempt.run()
+        if not attempt.goes_on:
+            return code
+        guard = Guard(trial, options.resources, os.environ, say)  # what runs is not asked again
 
 
 class _Attempt:
     """One claimed attempt, from the start of its program to its end."""
 
-    def __init__(self, claim: Claim, options: Options, pipe: SignalPipe):
-        self.claim, self.options, self.pipe = claim, options, pipe
+    def __init__(self, claim: Claim, options: Options, pipe: SignalPipe, guard: Guard):
+        self.claim, self.options, self.guard = claim, options, guard
         self.trial = claim.trial
         self.name = f"{self.trial.name} attempt {claim.number}"
-        self.stop_signal: int | None = None
-        self.told_at = 0.0  # on the monotonic clock
-        self.superseded = ""
+        self.canary = watch(claim, os.environ, say)
+        self.vigil = Vigil(claim, pipe, guard, self.canary, options.layout, os.environ, say)
+        self.goes_on = False  # whether another attempt follows in this process
         self.log_start = _size(self.trial.log)  # earlier attempts wrote what is before
-        parent = os.environ.get("ORCHESTRATOR_PARENT_PID")
-        self.parent = int(parent) if parent and options.layout == "local" else None
 
     def run(self) -> int:
         """Run the program to its end and settle the attempt."""
@@ -126,9 +126,7 @@ class _Attempt:
         self._tell_of_slow_save()
         if self._is_stuck():
             return EXIT_STUCK
-        early = [number for number in self.pipe.wait(0) if number in STOP_SIGNALS]
-        if early:
-            self._note_stop(early[0])
+        if self.vigil.look_for_early_stop():
             return self._leave_for_later(None)
         try:
             make_folder(self.trial.checkpoints)
@@ -144,8 +142,9 @@ class _Attempt:
         except OSError as error:
             cause = f"cannot start {self.options.command[0]!r}: {error.strerror}"
             return self._fail(127, cause, has_started=False)
-        code = self._supervise(program)
-        if self.stop_signal is not None and not self.superseded:
+        code = self.vigil.watch(program)
+        is_told = self.vigil.stop_signal is not None or self.canary.is_asked
+        if is_told and not self.vigil.superseded:
             program.await_leftovers(SAVE_TIMEOUT_S)
         if program.end_leftovers(LEFTOVER_GRACE_S):
             say(f"{self.name}: ended processes that the program had left behind")
@@ -175,13 +174,16 @@ class _Attempt:
 
     def _settle(self, code: int) -> int:
         """Turn the program's end into the attempt's."""
-        if not self.superseded and code != 0:
-            self._look_for_successor()  # it must not be requeued, nor what it does be told wrong
-        if self.superseded:
+        if not self.vigil.superseded and code != 0:
+            # It must not be requeued then, nor what it does be told wrong.
+            self.vigil.look_for_successor()
+        if self.vigil.superseded:
             return self._stand_down(code)
         if code == 0:
             return self._commit()
-        if self.stop_signal is not None or code == EXIT_CHECKPOINTED:
+        if self.canary.is_asked and self.vigil.stop_signal is None:
+            return self._go_on_here(code)
+        if self.vigil.stop_signal is not None or code == EXIT_CHECKPOINTED:
             return self._leave_for_later(code)
         return self._fail(code)
 
@@ -201,106 +203,22 @@ class _Attempt:
         number = self.claim.number
         before = previous_ends(self.trial, number) if number > 1 else []
         environ["TRIAL_MTBF_S"] = str(round(read_loss_rate(self.trial, before).mtbf_s(nodes)))
+        if code := environ.pop("ORCHESTRATOR_PYTHONPATH", ""):
+            # For the program alone: this attempt runs the orchestrator as it is installed.
+            environ["PYTHONPATH"] = f"{code}:{environ.get('PYTHONPATH', '')}".rstrip(":")
         environ.setdefault("PYTHONUNBUFFERED", "1")  # a killed program's last words reach the log
         return environ
-
-    def _supervise(self, program: Program) -> int:
-        """Wait for the program's end, beating and passing signals on.
-
-        In the step layout Slurm signals every process of the step, the program too; elsewhere
-        (batch: perhaps only this process; local: only the script) the first one is handed on here.
-        """
-        # One that came while the program was being started may have missed it.
-        numbers = self.pipe.wait(0)
-        if self.options.layout == "step" and any(number in STOP_SIGNALS for number in numbers):
-            program.send(signal.SIGTERM)
-        next_beat = time.monotonic() + HEARTBEAT_S
-        hand_on_at: float | None = None
-        start_up = StartUp(self.trial.metrics)
-        while (code := program.poll()) is None:
-            if self.parent is not None and os.getppid() != self.parent:
-                numbers.append(signal.SIGTERM)  # the local executor died: do not outlive it
-            for number in numbers:
-                if number in STOP_SIGNALS and self.stop_signal is None:
-                    say(f"{self.name}: {signal_name(number)}: asking the program to checkpoint")
-                    self.told_at = time.monotonic()  # first: the program begins to save at once
-                    hand_on_at = self._hand_on(program, number)
-                    self._note_stop(number)
-                    next_beat = time.monotonic() + STOPPING_BEAT_S
-            now = time.monotonic()
-            if hand_on_at is not None and now >= hand_on_at:
-                hand_on_at = None
-                program.send(signal.SIGTERM)
-            if now >= next_beat:
-                next_beat = now + (HEARTBEAT_S if self.stop_signal is None else STOPPING_BEAT_S)
-                if not self._beat():
-                    return program.end(END_GRACE_S)
-            wait_s = start_up.wait_s(min(next_beat, hand_on_at or next_beat) - now)
-            numbers = self.pipe.wait(wait_s if self.parent is None else min(wait_s, PARENT_POLL_S))
-            start_up.look()
-        self.claim.record["start_up_s"] = start_up.estimate_s()
-        # Slurm signals the processes of a step one by one: the program may have ended of a signal
-        # before ours is here.
-        deadline = time.monotonic() + SETTLE_S
-        while code != 0 and self.stop_signal is None:
-            stops = [number for number in numbers if number in STOP_SIGNALS]
-            if stops:
-                self._note_stop(stops[0])
-                break
-            left_s = deadline - time.monotonic()
-            numbers = self.pipe.wait(left_s)  # looks once more even if this process was held up
-            if left_s <= 0 and not numbers:
-                break
-        return code
-
-    def _hand_on(self, program: Program, number: int) -> float | None:
-        """Pass a stop signal on where Slurm does not; return when to do so, if not now."""
-        if self.options.layout == "step":
-            return None
-        if self.options.layout == "batch" and number == signal.SIGTERM:
-            return time.monotonic() + HAND_ON_S
-        program.send(signal.SIGTERM if number == signal.SIGHUP else number)
-        return None
-
-    def _note_stop(self, number: int) -> None:
-        self.stop_signal = number
-        self.told_at = self.told_at or time.monotonic()
-        try:
-            self.claim.note_stop(signal_name(number))
-        except OSError as error:  # the record would only tell more
-            say(f"{self.name}: {self.trial.attempts}: {error.strerror}")
-
-    def _look_for_successor(self) -> None:
-        try:
-            if self.claim.has_successor():
-                self.superseded = "a newer attempt holds the trial"
-        except FileNotFoundError:
-            self.superseded = GONE
-        except OSError as error:  # a file server that is away; the records will tell
-            say(f"{self.name}: {error.strerror}")
-
-    def _beat(self) -> bool:
-        try:
-            if self.claim.beat():
-                return True
-            self.superseded = "a newer attempt or a committed result exists"
-        except FileNotFoundError:
-            self.superseded = GONE
-        except OSError as error:  # a file server that is away for a while is no reason to stop
-            say(f"{self.name}: heartbeat: {error.strerror}")
-            return True
-        return False
 
     def _commit(self) -> int:
         end = self.claim.ended(records.COMMITTED, exit_code=0)
         failpoint.reach("commit.before")
         try:
-            is_ours = commit_when_possible(self.claim, end, self._wait_for_disk, say)
+            is_ours = commit_when_possible(self.claim, end, self.vigil.wait_for_disk, say)
         except Superseded as error:
-            self.superseded = f"it finished, but {error}: its result is not counted"
+            self.vigil.superseded = f"it finished, but {error}: its result is not counted"
             return self._stand_down(0)
         except CommitFailed as error:
-            if self.superseded:
+            if self.vigil.superseded:
                 return self._stand_down(0)
             # Not the program's failure: the next submission takes the trial up again.
             cause = f"the result could not be written: {error}"
@@ -311,15 +229,11 @@ class _Attempt:
             failpoint.reach("commit.after")
             self._write_end(end)
             say(f"{self.name}: committed after {end['wall_s']:.1f} s")
+            self.canary.on_commit()
             return 0
         self._write_end({**end, "outcome": records.REFUSED, "cause": "committed before"})
         say(f"{self.name}: another attempt committed first; this result is not counted")
         return 0
-
-    def _wait_for_disk(self, wait_s: float) -> bool:
-        """Wait, alive to others; False once told to stop, or once a newer attempt exists."""
-        stops = [number for number in self.pipe.wait(wait_s) if number in STOP_SIGNALS]
-        return not stops and self._beat()
 
     def _write_end(self, end: dict[str, Any]) -> None:
         """Record the end. Without one the attempt counts as killed, so the trial is not lost."""
@@ -329,11 +243,12 @@ class _Attempt:
             is_gone = not os.path.isdir(self.trial.root)
             why = "the sweep was moved or removed" if is_gone else explain(error)
             say(f"{self.name}: its end is not recorded: {why}")
+        self.guard.ended(end)
 
     def _leave_for_later(self, code: int | None) -> int:
         """Record that the trial has to go on, and ask for that; ``code`` None: never started."""
         progress = measure_progress(self.trial)
-        if self.stop_signal is None:
+        if self.vigil.stop_signal is None:
             before = previous_ends_backwards(self.trial, self.claim.number)
             if went_nowhere(before, progress, os.environ):
                 times = max_idle_attempts(os.environ)
@@ -344,7 +259,8 @@ class _Attempt:
                     kind="stuck",
                 )
                 return EXIT_STUCK
-        told = signal_name(self.stop_signal) if self.stop_signal else "its own wish"
+        told = signal_name(self.vigil.stop_signal) if self.vigil.stop_signal else "its own wish"
+        told = records.STOPPED_BY_BUDGET if self.guard.is_spent else told
         if code is None:
             cause = f"stopped by {told} before its program was started"
         elif code == EXIT_CHECKPOINTED:
@@ -354,13 +270,13 @@ class _Attempt:
         end = self.claim.ended(
             records.PREEMPTED,
             exit_code=code,
-            signal=told if self.stop_signal else None,
+            signal=told if self.vigil.stop_signal else None,
             cause=cause,
             requeue=None,
             progress=progress,
         )
-        if self.stop_signal is not None:
-            end["stopping_s"] = round(time.monotonic() - self.told_at, 3)
+        if self.vigil.stop_signal is not None:
+            end["stopping_s"] = round(time.monotonic() - self.vigil.told_at, 3)
         # First the record: once requeued, this process may be killed at any instant.
         self._write_end(end)
         if self.options.requeue and "SLURM_JOB_ID" in os.environ:
@@ -376,6 +292,17 @@ class _Attempt:
             say(f"{self.name}: {end['cause']}")
         return EXIT_CHECKPOINTED
 
+    def _go_on_here(self, code: int) -> int:
+        """Settle the end of a program that was told to stop for the canary's check."""
+        why_not, details = self.canary.on_stopped(code)
+        if not details:
+            code = self._fail(code, why_not, kind="error" if why_not else "")
+            return EXIT_STUCK if code == EXIT_CHECKPOINTED else code
+        self._write_end(self.claim.ended(records.PREEMPTED, exit_code=code, **details))
+        say(f"{self.name}: {details['cause']}; saved in {details['stopping_s']:.1f} s")
+        self.goes_on = True
+        return EXIT_CHECKPOINTED
+
     def _fail(self, code: int, cause: str = "", *, kind: str = "", has_started: bool = True) -> int:
         """Record a failure with its kind and cause; without a cause, the code and last words."""
         # Lazy: most attempts do not fail, and regular expressions take long to import.
@@ -387,13 +314,14 @@ class _Attempt:
         end = self.claim.ended(records.FAILED, exit_code=code, **failure, progress=progress)
         self._write_end(end)
         say(f"{self.name}: failed ({end['kind']}): {end['cause']}")
+        self.canary.on_failure(end["cause"])
         return code if code > 0 else 128 - code
 
     def _stand_down(self, code: int) -> int:
-        say(f"{self.name}: stopped: {self.superseded}")
+        say(f"{self.name}: stopped: {self.vigil.superseded}")
         if os.path.isdir(self.trial.attempts):
             self._write_end(
-                self.claim.ended(records.SUPERSEDED, exit_code=code, cause=self.superseded)
+                self.claim.ended(records.SUPERSEDED, exit_code=code, cause=self.vigil.superseded)
             )
         return EXIT_SUPERSEDED
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from orchestrator.adapters.journal import read_entries
 from orchestrator.contract import records
-from orchestrator.contract.errors import UserError
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.states import TrialState
+from orchestrator.domain.trial_choice import choose_trial
 from orchestrator.domain.trial_files import Attempt, TrialFiles
 from orchestrator.usecases.observe import Observation, observe
 
@@ -66,7 +66,8 @@ def explain(sweep: SweepPaths, word: str) -> Story:
         UserError: No trial, or more than one, is meant.
     """
     observation = observe(sweep)
-    trial = _find(observation, word)
+    name = choose_trial([trial.name for trial in observation.trials], word)
+    trial = next(trial for trial in observation.trials if trial.name == name)
     look = observation.looks[trial.name]
     why = "" if look.reason == "None" else look.reason
     slurm = "" if look.state is None else f"{look.state.value} {why}".strip()
@@ -81,29 +82,16 @@ def explain(sweep: SweepPaths, word: str) -> Story:
         f"{look.task} {slurm}".strip() if slurm else "",
         observation.unreachable,
         trial.name in observation.journal.gave_up,
-        None if observation.journal.paused is None else observation.journal.paused.reason,
+        _why_paused(observation),
     )
 
 
-def _find(observation: Observation, word: str) -> TrialFiles:
-    text = word.strip().rstrip("/").rpartition("/")[2]
-    found = [
-        trial
-        for trial in observation.trials
-        if trial.name == text
-        or (text.isdecimal() and trial.number == int(text))
-        or (len(text) >= 4 and trial.id.startswith(text))
-    ]
-    exact = [t for t in found if t.name == text or (text.isdecimal() and t.number == int(text))]
-    found = exact or found
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(trial.name for trial in found[:5])
-        raise UserError(f"{word!r} can mean {names}; give the whole name")
-    last = observation.trials[-1].number if observation.trials else None
-    known = f"0 to {last}" if last is not None else "none yet"
-    raise UserError(f"no trial {word!r}; give a number ({known}) or a directory name")
+def _why_paused(observation: Observation) -> str | None:
+    """Say why nothing more starts: a node may have closed the gate, and no round noted it yet."""
+    if observation.closed is not None:
+        return str(observation.closed["reason"])
+    paused = observation.journal.paused
+    return None if paused is None else paused.reason
 
 
 def _tell_journal(name: str, entries: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
@@ -139,6 +127,7 @@ def _decision_words(entry: Mapping[str, Any]) -> str:
         "cancelled": "seen cancelled in Slurm",
         "released": f"released: {reason}",
         "stopped": f"cancelled by us: {reason}",
+        "moved": f"moves to partition {entry.get('partition')}: {reason}",
     }.get(str(entry.get("kind")), "")
 
 

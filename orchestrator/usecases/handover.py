@@ -8,13 +8,19 @@ between is settled by the array's token before anything is submitted again.
 from __future__ import annotations
 
 import collections
+import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.adapters import slurm_cli
-from orchestrator.adapters.executors.local import LocalEvent, LocalExecutor, LocalTask
+from orchestrator.adapters.executors.local import (
+    LocalEvent,
+    LocalExecutor,
+    LocalTask,
+    count_gpus,
+)
 from orchestrator.adapters.journal import JournalWriter
 from orchestrator.contract.errors import (
     AmbiguousSubmission,
@@ -23,12 +29,12 @@ from orchestrator.contract.errors import (
     ClusterRefused,
     UserError,
 )
-from orchestrator.domain.arrays import group_into_arrays, share_ceiling
 from orchestrator.domain.partition import JobShape, PartitionProfile
 from orchestrator.domain.spec import SweepSpec
+from orchestrator.usecases.ceilings import make_batches, stand_behind
 from orchestrator.usecases.choose import Choice
 from orchestrator.usecases.requeue_mode import RequeueMode
-from orchestrator.usecases.scripts import PlannedTrial, Scripts, slug
+from orchestrator.usecases.scripts import Scripts, slug
 from orchestrator.usecases.settle import settle_submission
 
 
@@ -46,6 +52,10 @@ class SubmittedArray:
     """How many trials it holds; of a local run, how many ended by themselves."""
     shape: JobShape
     """What each asks for."""
+    partition: str = ""
+    """The profile that it was submitted to."""
+    after: tuple[str, ...] = ()
+    """Arrays, by Slurm's id, that have to end before, for the sweep's ceilings."""
 
 
 @dataclass
@@ -66,13 +76,20 @@ class HandedOver:
 
 
 def submit_arrays(
-    scripts: Scripts,
+    scripts: Mapping[str, Scripts],
     choice: Choice,
     writer: JournalWriter,
-    mode: RequeueMode,
+    modes: Mapping[str, RequeueMode],
     spec: SweepSpec,
 ) -> HandedOver:
     """Submit the chosen trials as arrays.
+
+    Args:
+        scripts: By partition, as ``modes``.
+        choice: The trials.
+        writer: The journal.
+        modes: How preempted trials go on.
+        spec: The sweep.
 
     Raises:
         UserError: The cluster has no such partition; nothing was submitted.
@@ -80,45 +97,49 @@ def submit_arrays(
         AmbiguousSubmission: It is still open whether an array exists; submit again later.
     """
     done = HandedOver()
-    planned = choice.trials
+    planned, canary = choice.trials, choice.canary
     if not planned:
         return done
     # Lazy: submitit's import takes longer than a submission that finds nothing new.
     from orchestrator.adapters.executors.slurm import ScriptExecutor
 
-    profile = scripts.profile
-    _check_partition(profile)
-    limits = mode.read_limits()
-    chunks = group_into_arrays([(p, p.shape) for p in planned], limits.tasks_per_array)
-    throttles: list[int | None] = [None] * len(chunks)
-    if spec.max_concurrent is not None:
-        throttles = [*share_ceiling([len(members) for _, members in chunks], spec.max_concurrent)]
-        if len(chunks) > spec.max_concurrent:
-            done.warnings.append(
-                f"max_concurrent: {spec.max_concurrent} is shared by {len(chunks)} arrays, which "
-                "run one trial each at least"
-            )
-    waiting = collections.deque(zip(chunks, throttles, strict=True))
+    _check_partitions(scripts[name].profile for name in {p.partition for p in planned})
+    limits = next(iter(modes.values())).read_limits()
+    parts = canary.split(planned)
+    held = canary.held_arrays(choice.observation)
+    if canary.holds(parts[0][0].name):
+        held = set()  # none of the canaries is submitted now
+    waiting = collections.deque(
+        make_batches(parts, spec, limits.tasks_per_array, choice.observation, held)
+    )
     while waiting:
-        (shape, members), throttle = waiting.popleft()
-        token = _new_token(spec.name)
-        indices = f"0-{len(members) - 1}" + (f"%{throttle}" if throttle is not None else "")
-        text = scripts.render_array(token, indices, shape)
-        scripts.write_trials(members)
-        paths = scripts.write_array(token, members)
-        intent = {
+        batch = waiting.popleft()
+        members, own = batch.members, scripts[batch.partition]
+        token, after = _new_token(spec.name), batch.dependencies
+        text = own.render_array(token, batch.indices, batch.shape)
+        own.write_trials(members)
+        paths = own.write_array(token, members)
+        intent: dict[str, Any] = {
             "token": token,
             "executor": "slurm",
             "cluster": limits.cluster,
             "trials": [member.name for member in members],
+            "partition": batch.partition,
+            "gpus": batch.shape.total_gpus,
+            "throttle": batch.throttle,
+            "after": list(after),
         }
+        is_held = canary.holds(members[0].name)
+        if is_held:
+            intent["held"] = "canary"
+            canary.note(token)
         writer.write_all([*choice.retried(members), ("intent", intent)])
         try:
-            job_id = _hand_over(ScriptExecutor(paths), text, token, writer)
+            job_id = _hand_over(ScriptExecutor(paths, is_held, after), text, token, writer)
         except ClusterRefused as error:
             if isinstance(error, ClusterFull) and len(members) > 1:
                 # Arrays are taken whole or not at all: a smaller one may still fit the limit.
-                waiting.extendleft(reversed(_halve(shape, members, throttle)))
+                waiting.extendleft(reversed(batch.halve()))
                 continue
             if not done.arrays:
                 raise
@@ -126,18 +147,17 @@ def submit_arrays(
                 f"{error}; before that {done.n_trials} of {len(planned)} trials were taken: "
                 "submit again for the rest"
             ) from None
-        done.arrays.append(SubmittedArray(job_id, token, indices, len(members), shape))
+        batch.job_id = job_id
+        done.arrays.append(
+            SubmittedArray(
+                job_id, token, batch.indices, len(members), batch.shape, batch.partition, after
+            )
+        )
+        if is_held:
+            done.warnings += canary.release_if_passed()
+        elif held and choice.observation is not None:
+            done.warnings += stand_behind(choice.observation, held, canary.names, spec, writer)
     return done
-
-
-def _halve(
-    shape: JobShape, members: list[PlannedTrial], throttle: int | None
-) -> list[tuple[tuple[JobShape, list[PlannedTrial]], int | None]]:
-    halves = [members[: len(members) // 2], members[len(members) // 2 :]]
-    shares: list[int | None] = [None, None]
-    if throttle is not None:
-        shares = [*share_ceiling([len(half) for half in halves], throttle)]
-    return [((shape, half), share) for half, share in zip(halves, shares, strict=True)]
 
 
 def _hand_over(executor: Any, text: str, token: str, writer: JournalWriter) -> str:
@@ -156,17 +176,19 @@ def _hand_over(executor: Any, text: str, token: str, writer: JournalWriter) -> s
     return job_id
 
 
-def _check_partition(profile: PartitionProfile) -> None:
+def _check_partitions(profiles: Iterable[PartitionProfile]) -> None:
     known = slurm_cli.partition_names()
-    if profile.slurm_partition not in known:
-        raise UserError(
-            f"partition {profile.name}: the cluster has no partition {profile.slurm_partition!r}; "
-            f"it has: {', '.join(known)}. Set slurm_partition in templates/partitions.yaml"
-        )
+    for profile in profiles:
+        if profile.slurm_partition not in known:
+            raise UserError(
+                f"partition {profile.name}: the cluster has no partition "
+                f"{profile.slurm_partition!r}; it has: {', '.join(known)}. Set slurm_partition in "
+                "templates/partitions.yaml"
+            )
 
 
 def run_here(
-    scripts: Scripts,
+    scripts: Mapping[str, Scripts],
     choice: Choice,
     writer: JournalWriter,
     spec: SweepSpec,
@@ -174,19 +196,27 @@ def run_here(
 ) -> HandedOver:
     """Run the chosen trials on this machine, to their end; ``on_start`` as of ``submit``."""
     done = HandedOver()
-    planned = choice.trials
+    # The canaries come first, and the queue waits for them.
+    planned = [trial for part in choice.canary.split(choice.trials) for trial in part]
     if not planned:
         return done
     token = _new_token(spec.name)
-    scripts.write_trials(planned)
+    for name, own in scripts.items():
+        own.write_trials([member for member in planned if member.partition == name])
     tasks = [
-        LocalTask(scripts.sweep.trial(member.name), member.shape.cpus, member.shape.total_gpus)
+        LocalTask(
+            scripts[member.partition].sweep.trial(member.name),
+            member.shape.cpus,
+            member.shape.total_gpus,
+        )
         for member in planned
     ]
     intent = {"token": token, "executor": "local", "trials": [p.name for p in planned]}
     writer.write_all([*choice.retried(planned), ("intent", intent)])
-    executor = LocalExecutor(spec.max_concurrent)
-    codes = executor.run(tasks, on_start(len(tasks)))
+    closed = next(iter(scripts.values())).sweep.gate.closed
+    n_gpus = None if spec.max_gpus is None else min(spec.max_gpus, count_gpus())
+    executor = LocalExecutor(spec.max_concurrent, n_gpus, is_closed=lambda: os.path.exists(closed))
+    codes = executor.run(tasks, on_start(len(tasks)), choice.canary.may_start)
     done.stopped = executor.was_stopped
     done.arrays.append(
         SubmittedArray(token, token, f"0-{len(planned) - 1}", len(codes), planned[0].shape)

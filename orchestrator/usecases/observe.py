@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from orchestrator.adapters import slurm_cli
 from orchestrator.adapters.journal import JournalState, Submission, read_journal
@@ -27,8 +28,12 @@ from orchestrator.domain.trial_state import (
     apply_decisions,
     decide_state,
 )
+from orchestrator.runtime import canary, gate
 from orchestrator.runtime.claim import STALE_S
 from orchestrator.runtime.job import is_alive_here
+
+# The reason of what Slurm holds until a canary has passed.
+WAITS_FOR_CANARY = "waits for the canary"
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,12 @@ class Observation:
     """What could not be read or asked, for people."""
     unreachable: str | None = None
     """Why Slurm did not answer; None if it did or was not needed."""
+    closed: Mapping[str, Any] | None = None
+    """Why the sweep's gate is closed, as of ``runtime.gate.read_closed``; None while it is open."""
+    canaries: tuple[str, ...] = ()
+    """Trials that others wait for, held by Slurm, until they have passed as canaries."""
+    left: Mapping[str, str] = field(default_factory=dict)
+    """Tokens of array tasks that ended themselves at the closed gate, by trial name."""
 
     @property
     def trials(self) -> list[TrialFiles]:
@@ -82,6 +93,9 @@ def observe(sweep: SweepPaths, here: str | None = None) -> Observation:
     queue = _Queue(here)
     queue.ask(_arrays_of(undecided, newest))
     queue.ask_history(undecided, newest, journal)
+    closed, left = gate.read_closed(sweep.root), gate.read_left(sweep.root)
+    canaries = canary.pending(sweep.root)
+    behind_canary = canary.waiting_tokens(sweep.root) if canaries else set()
     states: dict[str, TrialState] = {}
     reasons: dict[str, str] = {}
     looks: dict[str, TaskLook] = {}
@@ -100,6 +114,10 @@ def observe(sweep: SweepPaths, here: str | None = None) -> Observation:
             stale_s=STALE_S,
             has_started=_has_started(trial, submission),
         )
+        if state is TrialState.LOST and _is_behind_gate(trial, submission, closed, left):
+            state, reason = TrialState.INTERRUPTED, "waits behind the gate"
+        if look.reason == "JobHeldUser" and submission and submission.token in behind_canary:
+            reason = WAITS_FOR_CANARY
         if state is not TrialState.DONE:
             state, reason = _apply_journal(trial, state, reason, journal, submission)
             if last is not None and last.outcome is None and last.heartbeat_age_s is not None:
@@ -118,7 +136,24 @@ def observe(sweep: SweepPaths, here: str | None = None) -> Observation:
         queue.held_back(),
         problems,
         queue.unreachable,
+        closed,
+        canaries,
+        left,
     )
+
+
+def _is_behind_gate(
+    trial: TrialFiles,
+    submission: Submission | None,
+    closed: Mapping[str, Any] | None,
+    left: Mapping[str, str],
+) -> bool:
+    """Whether the newest submission of a trial without a trace found the gate closed."""
+    if submission is None or any(a.token == submission.token for a in trial.attempts):
+        return False
+    if submission.executor == "local":
+        return closed is not None and not trial.attempts
+    return left.get(trial.name) == submission.token
 
 
 def _apply_journal(

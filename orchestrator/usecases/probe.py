@@ -176,6 +176,7 @@ def probe_script(
                 "environment": (),
                 "env": {},
                 "resources": {},
+                "code": None,
             },
         },
     )

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.adapters import slurm_cli
+from orchestrator.adapters import slurm_arrays, slurm_cli
 from orchestrator.adapters.journal import JournalWriter, Submission
 from orchestrator.contract.errors import ClusterUnreachable
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.bad_nodes import find_bad_nodes
+from orchestrator.domain.cause import Cause
 from orchestrator.domain.history import common_failures, ended_attempts, node_ends
 from orchestrator.domain.retry_policy import (
     LEAVE,
@@ -30,6 +31,9 @@ from orchestrator.domain.retry_policy import (
     is_waiting,
 )
 from orchestrator.domain.trial_files import TrialFiles
+from orchestrator.runtime import gate
+from orchestrator.runtime.gate_queue import HELD
+from orchestrator.usecases import gatekeeper
 from orchestrator.usecases.observe import Observation
 
 
@@ -43,12 +47,22 @@ class Judgement:
     """Every node that arrays shall avoid, those of earlier rounds included, and why."""
     paused: str | None = None
     """Why nothing is submitted; None if there is no such reason."""
+    closes: tuple[str, str, Mapping[str, Any]] | None = None
+    """Kind, reason and detail of the gate to close; None where it is closed, or stays open."""
+    is_release: bool = False
+    """Whether the gate is left to ``usecases.release``, which opens it whatever closed it."""
+    opened: str | None = None
+    """Why the gate was closed that this round opened; None if it opened none."""
+    released: list[str] = field(default_factory=list)
+    """What it let go, as scontrol wants it."""
     warnings: list[str] = field(default_factory=list)
     """What Slurm did not do, for people."""
 
     def follow(self, earlier: Judgement) -> None:
         """Stand for a second look in the same round, after array tasks were cancelled."""
         self.warnings[:0] = earlier.warnings
+        self.released[:0] = earlier.released
+        self.opened = self.opened or earlier.opened
         for name, before in earlier.decisions.items():
             now = self.decisions.get(name)
             is_new = now is not None and now.action is not before.action
@@ -65,6 +79,9 @@ def judge(
     limits: RetryLimits,
     memory_rooms: Mapping[str, float],
     is_asked: bool = False,
+    *,
+    is_release: bool = False,
+    spent: str | None = None,
 ) -> Judgement:
     """Decide about every trial that the spec has.
 
@@ -74,8 +91,11 @@ def judge(
         memory_rooms: By trial name, how much more memory its partition has; trials that are not
             there belong to an earlier version of the spec and are left alone.
         is_asked: A person asked for failed and cancelled trials to go again.
+        is_release: A person asked to open the gate, whatever closed it.
+        spent: What was spent of the sweep's budget, if that is all of it.
     """
     journal = observation.journal
+    pardons = gatekeeper.find_pardons(observation)
     found = find_bad_nodes(
         node_ends(observation.trials, observation.states), limits.bad_node_trials
     )
@@ -96,16 +116,22 @@ def judge(
             and (given_up.attempt, given_up.token) == (newest_attempt(trial), token)
         )
         fields = _history(trial, observation, judgement.bad_nodes, submission)
+        number = newest_attempt(trial)
+        # Of a trial without attempts only now: it may be given up again.
+        was_pardoned = number > 0 and number == journal.pardoned.get(trial.name)
+        fields["is_pardoned"] = was_pardoned or (is_release and number == pardons.get(trial.name))
         history = TrialHistory(**fields, memory_room=memory_rooms[trial.name])
         decision = decide(history, limits, is_asked)
         # Given up for good, unless its node turned out to be the reason.
         is_open = not is_told or (
-            decision.action is Action.SUBMIT and history.ends and history.ends[-1].on_bad_node
+            decision.action is Action.SUBMIT
+            and (history.is_pardoned or bool(history.ends and history.ends[-1].on_bad_node))
         )
         if decision is not LEAVE and is_open:
             judgement.decisions[trial.name] = decision
-    if not is_asked:
-        judgement.paused = _find_pause(observation, limits, judgement.bad_nodes)
+    judgement.is_release = is_release
+    if not is_release:
+        _look_at_gate(judgement, observation, limits, is_asked, spent)
     if judgement.paused is not None:
         for name in judgement.chosen(Action.SUBMIT):
             del judgement.decisions[name]
@@ -134,20 +160,15 @@ def act(judgement: Judgement, observation: Observation, writer: JournalWriter) -
         _try(judgement, name, slurm_cli.release, observation.looks[name].task)
     replaced = judgement.chosen(Action.REPLACE)
     for name, decision in replaced.items():
+        if decision.cause is Cause.MOVED and not _try(
+            judgement, name, slurm_arrays.defer, observation.looks[name].task
+        ):
+            continue  # it started: it moves when it waits again
         if (newest[name][0].token, name) not in journal.stopped:  # else Slurm is slow, or failed
             writer.write("stopped", **_about(name, decision, observation, newest))
         _try(judgement, name, slurm_cli.cancel, observation.looks[name].task)
-    if journal.paused is not None and judgement.paused is None:
-        # In this order: what a killed round, or an absent controller, left held is tried again.
-        held = journal.paused.arrays
-        done = [_try(judgement, f"array {tasks}", slurm_cli.release, tasks) for tasks in held]
-        if all(done):
-            writer.write("resumed", arrays=list(held))
-    elif journal.paused is None and judgement.paused is not None:
-        arrays = _waiting_tasks(observation)
-        writer.write("paused", reason=judgement.paused, arrays=arrays)
-        for array in arrays:
-            _try(judgement, f"array {array}", slurm_cli.hold, array)
+    if not judgement.is_release:
+        _keep_gate(judgement, observation, writer)
     return bool(replaced)
 
 
@@ -206,21 +227,62 @@ def _missed_starts(trial: TrialFiles, observation: Observation) -> int:
     return n_missed
 
 
-def _find_pause(
-    observation: Observation, limits: RetryLimits, bad_nodes: Mapping[str, str]
-) -> str | None:
-    journal = observation.journal
+def _look_at_gate(
+    judgement: Judgement,
+    observation: Observation,
+    limits: RetryLimits,
+    is_asked: bool,
+    spent: str | None,
+) -> None:
+    """Decide whether the sweep's rest is held back, and whether this round closes the gate."""
+    closed = observation.closed
+    if closed is not None and closed["kind"] != gate.FAILURES:
+        judgement.paused = closed["reason"]
+        return
+    if spent is not None:
+        judgement.paused = spent
+        judgement.closes = (gate.BUDGET, spent, {}) if closed is None else None
+        return
+    if is_asked:
+        return
     failures, n_going_well = common_failures(
-        observation.trials, observation.states, journal.forgiven, bad_nodes
+        observation.trials, observation.states, observation.journal.forgiven, judgement.bad_nodes
     )
-    if journal.paused is not None:
-        return None if n_going_well else journal.paused.reason
+    if closed is not None:
+        judgement.paused = None if n_going_well else closed["reason"]
+        return
     common = find_common_failure(failures, n_going_well, limits)
     if common is None:
-        return None
+        return
     alike = [name for name, failure in failures.items() if failure == common]
     words = observation.reasons.get(alike[0], "")
-    return f"{len(alike)} trials failed the same way, and none made progress: {words}"
+    judgement.paused = f"{len(alike)} trials failed the same way, and none made progress: {words}"
+    trials = {name: newest_attempt(observation.scan.find(name)) for name in alike}
+    detail = {"fingerprint": common, "trial": alike[0], "trials": trials}
+    judgement.closes = (gate.FAILURES, judgement.paused, detail)
+
+
+def _keep_gate(judgement: Judgement, observation: Observation, writer: JournalWriter) -> None:
+    """Close the gate or open it, as was decided, and hold or release what waits in the queue."""
+    journal, closed, sweep = observation.journal, observation.closed, writer.sweep
+    if judgement.paused is not None:
+        arrays = _waiting_tasks(observation)
+        # Also where a node closed it: it may have been killed before it held anything.
+        if judgement.closes is not None:
+            gatekeeper.close_gate(sweep, judgement.closes)
+        if judgement.closes is not None or journal.paused is None:
+            gatekeeper.note_pause(sweep, writer, journal, judgement.paused, arrays)
+            for array in arrays:
+                _try(judgement, f"array {array}", slurm_cli.hold, array)
+        return
+    # What a killed round, or an absent controller, left held is tried again.
+    if closed is not None or gatekeeper.is_release_open(sweep, journal):
+        gatekeeper.open_gate(sweep, writer, closed, {})
+        judgement.opened = None if closed is None else closed["reason"]
+        try:
+            judgement.released += gatekeeper.release_held(sweep, writer, journal)
+        except ClusterUnreachable as error:
+            judgement.warnings.append(f"the gate: {error}")
 
 
 def _note_cancelled(
@@ -268,12 +330,13 @@ def _waiting_arrays(observation: Observation) -> list[str]:
 def _waiting_tasks(observation: Observation) -> list[str]:
     """What waits of each array, as scontrol wants it: ``7_[0,2,3]``.
 
-    Not the whole array: a hold of running tasks would keep them from starting again.
+    Not the whole array: a hold of running tasks would keep them from starting again. Nor what is
+    held: what a person holds stays held, and whoever else held something made a note of it.
     """
     by_array: dict[str, list[str]] = {}
     for look in observation.looks.values():
         array, _, index = look.task.partition("_")
-        if index and is_waiting(look):
+        if index and is_waiting(look) and look.reason not in HELD:
             by_array.setdefault(array, []).append(index)
     return [f"{array}_[{','.join(found)}]" for array, found in sorted(by_array.items())]
 
@@ -300,8 +363,7 @@ def _try(judgement: Judgement, about: str, effect: Any, *args: Any) -> bool:
         Whether Slurm did it.
     """
     try:
-        effect(*args)
+        return effect(*args) is not False
     except ClusterUnreachable as error:
         judgement.warnings.append(f"{about}: {error}")
         return False
-    return True

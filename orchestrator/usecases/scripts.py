@@ -5,6 +5,7 @@ The template of the partition's profile makes both kinds, the trial's and the ar
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import sys
@@ -13,11 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.adapters.code_state import newest_code
 from orchestrator.adapters.rendering import Renderer
+from orchestrator.adapters.source_tree import is_within
 from orchestrator.contract.file_errors import naming
 from orchestrator.contract.paths import ArrayPaths, SweepPaths, TrialPaths
 from orchestrator.contract.records import dump_record
 from orchestrator.domain.command import build_command
+from orchestrator.domain.frozen_code import FrozenCode
 from orchestrator.domain.partition import JobShape, PartitionProfile, price_per_hour
 from orchestrator.domain.spec import SweepSpec
 from orchestrator.domain.trials import Trial
@@ -39,6 +43,8 @@ class PlannedTrial:
     """What its job asks for."""
     env: tuple[tuple[str, str], ...] = ()
     """Variables beside the spec's, such as ``TRIAL_MICRO_BATCH_DIVISOR``."""
+    partition: str = ""
+    """The profile that it goes to."""
 
 
 class Scripts:
@@ -53,6 +59,8 @@ class Scripts:
         """
         assert profile.requeue is not None, "see usecases.requeue_mode"
         self.renderer, self.sweep, self.spec, self.profile = renderer, sweep, spec, profile
+        self._code: FrozenCode | None = None
+        self._is_code_known = False
         self._slug = slug(spec.name)
         self._launch: dict[str, Any] = {
             "python": sys.executable,
@@ -62,6 +70,17 @@ class Scripts:
             "env": dict(spec.env),
             "checkpoint_interval_s": round((spec.checkpoint_interval_min or 0) * 60, 3),
         }
+
+    @property
+    def code(self) -> FrozenCode | None:
+        """The snapshot that trials run; None for the live tree. The newest one unless it is set."""
+        if not self._is_code_known:
+            self.code = newest_code(self.sweep)
+        return self._code
+
+    @code.setter
+    def code(self, code: FrozenCode | None) -> None:
+        self._code, self._is_code_known = code, True
 
     def render_trial(self, planned: PlannedTrial) -> str:
         """Return a trial's own script.
@@ -82,7 +101,7 @@ class Scripts:
                 "params": planned.trial.params,
                 "seed": planned.trial.seed,
                 "command": build_command(
-                    self.spec,
+                    dataclasses.replace(self.spec, program=self._program()),
                     planned.trial,
                     params_path=paths.params,
                     interpreter="python",
@@ -163,6 +182,33 @@ class Scripts:
         _write(paths.tasks, "".join(f"{member.name}\n" for member in members).encode("ascii"))
         return paths
 
+    def _program(self) -> str | None:
+        """Return the program as it is started: from the snapshot, if it is in there."""
+        path = program_file(self.spec)
+        if path is None or self.code is None:
+            return self.spec.program
+        if not is_within(os.path.realpath(path), self.code.root):
+            return path
+        if not os.path.isabs(self.spec.program or ""):
+            return self.spec.program
+        here = os.path.join(self.code.root, self.code.subdir)
+        relative = os.path.relpath(os.path.realpath(path), here)
+        return relative if "/" in relative else f"./{relative}"
+
+    def _code_values(self) -> dict[str, Any] | None:
+        """Return what templates need to know of the snapshot."""
+        if self.code is None:
+            return None
+        return {
+            "name": self.code.name,
+            "workdir": self.code.workdir,
+            "import_roots": [
+                os.path.normpath(os.path.join(self.code.name, path))
+                for path in self.code.import_roots
+            ],
+            "dir": self.sweep.code,
+        }
+
     def _render(
         self, script: str, shape: JobShape, env: Iterable[tuple[str, str]] = (), **context: Any
     ) -> str:
@@ -174,6 +220,9 @@ class Scripts:
             "price_per_hour": round(price_per_hour(shape, self.profile), 6),
             "currency": self.profile.currency,
         }
+        code = self._code_values() if script == "trial" else None
+        if code is not None:
+            resources["code"] = code["name"]
         context["job"].setdefault("array", "")
         return self.renderer.render(
             self.profile.template,
@@ -185,6 +234,7 @@ class Scripts:
                     **self._launch,
                     "env": {**self._launch["env"], **dict(env)},
                     "resources": resources,
+                    "code": code,
                 },
                 **context,
             },
@@ -226,6 +276,14 @@ def check_files(spec: SweepSpec) -> None:
         raise spec.error(
             "program", f"no file {program!r} in {folder}; programs start there, see workdir"
         )
+
+
+def program_file(spec: SweepSpec) -> str | None:
+    """Return the absolute path of a program that is a file here; None for a command's name."""
+    program = spec.program or ""
+    path = os.path.normpath(os.path.join(workdir(spec), program))
+    is_file = "/" in program or program.endswith((".py", ".sh"))
+    return path if is_file and os.path.isfile(path) else None
 
 
 def workdir(spec: SweepSpec) -> str:

@@ -12,7 +12,12 @@ from orchestrator.adapters.trial_dir import tail_log
 from orchestrator.contract.errors import CorruptRecord
 from orchestrator.contract.paths import SweepPaths, TrialPaths
 from orchestrator.contract.states import TrialState
+from orchestrator.domain.budget import read_rule, tell_left
+from orchestrator.domain.cost import sum_usage, trial_usage
 from orchestrator.domain.pending_reason import explain_blocked
+from orchestrator.runtime.gate import read_rules
+from orchestrator.runtime.gate_queue import HELD
+from orchestrator.usecases import gatekeeper
 from orchestrator.usecases.loss_rate import publish_loss_rate
 from orchestrator.usecases.observe import Observation, observe
 
@@ -40,6 +45,28 @@ class TrialLine:
 
 
 @dataclass(frozen=True)
+class GateView:
+    """A closed gate, for people."""
+
+    kind: str
+    """What closed it: a kind of ``runtime.gate``."""
+    reason: str
+    """Why, in words; foreign text."""
+    by: str
+    """The trial whose attempt closed it, or ``submit``."""
+    at: str
+    """When, UTC."""
+    n_alike: int = 0
+    """Failed trials that share the reason."""
+    n_held: int | None = 0
+    """Array tasks that wait behind it; None: Slurm does not answer, so it is not known."""
+    trial: str = ""
+    """One of the failed trials; empty without any."""
+    log: tuple[str, ...] = ()
+    """Last lines of that trial's log, safe to show."""
+
+
+@dataclass(frozen=True)
 class Status:
     """A sweep's status."""
 
@@ -51,8 +78,14 @@ class Status:
     """Failed, lost, interrupted, cancelled and unknown trials."""
     blocked: list[TrialLine] = field(default_factory=list)
     """Waiting trials that Slurm will not start unless somebody does something."""
+    gate: GateView | None = None
+    """Why no new attempt starts; None while the gate is open."""
+    budget: str | None = None
+    """What was spent of what, in words; None for a sweep without a budget."""
 
 
+# Of the failure that many share more is shown: a traceback's own lines.
+TRACEBACK_LINES = 10
 _ACTIVE = (TrialState.RUNNING, TrialState.REQUEUED)
 _TROUBLED = (
     TrialState.FAILED,
@@ -80,9 +113,15 @@ def read_status(sweep: SweepPaths, n_log_lines: int, max_logs: int) -> Status:
     n_logs = 0
     told: set[tuple[TrialState, str]] = set()
     blocked: list[TrialLine] = []
+    gate = _view_gate(sweep, observation, n_log_lines)
+    alike = {} if gate is None else gatekeeper.find_pardons(observation)
+    # One way of failing, though numbers and paths may differ in its words.
+    reasons_alike = "" if gate is None else observation.reasons.get(gate.trial, "")
     for trial in observation.trials:
         state = observation.states[trial.name]
         why = explain_blocked(observation.reasons.get(trial.name, ""))
+        if gate is not None and observation.looks[trial.name].reason in HELD:
+            continue  # counted: it waits behind the gate
         if state in _WAITING and why is not None:
             slurm_says = observation.reasons[trial.name]
             words = f"{why} (Slurm says {slurm_says})"
@@ -93,7 +132,8 @@ def read_status(sweep: SweepPaths, n_log_lines: int, max_logs: int) -> Status:
         last = trial.attempts[-1] if trial.attempts else None
         log: tuple[str, ...] = ()
         reason = observation.reasons.get(trial.name, "")
-        if state in _LOGGED and n_logs < max_logs and (state, reason) not in told:
+        is_told = (state, reason) in told or trial.name in alike
+        if state in _LOGGED and n_logs < max_logs and not is_told:
             told.add((state, reason))
             log = _read_log(sweep.trial(trial.name), n_log_lines)
             n_logs += 1
@@ -101,7 +141,7 @@ def read_status(sweep: SweepPaths, n_log_lines: int, max_logs: int) -> Status:
             TrialLine(
                 name=trial.name,
                 state=state,
-                reason=reason,
+                reason=reasons_alike if trial.name in alike else reason,
                 n_attempts=len(trial.attempts),
                 node=(last.node or "") if last is not None else "",
                 last_step=trial.last_step,
@@ -114,7 +154,45 @@ def read_status(sweep: SweepPaths, n_log_lines: int, max_logs: int) -> Status:
         [line for state in _ACTIVE for line in lines.get(state, [])],
         [line for state in _TROUBLED for line in lines.get(state, [])],
         blocked,
+        gate,
+        _tell_budget(sweep, observation, now),
     )
+
+
+def _tell_budget(sweep: SweepPaths, observation: Observation, now_s: float) -> str | None:
+    found = read_rule((read_rules(sweep.root) or {}).get("budget"))
+    if found is None:
+        return None
+    states = observation.states
+    used = sum_usage(trial_usage(t.attempts, states[t.name], now_s) for t in observation.trials)
+    return tell_left(*found, used)
+
+
+def _view_gate(sweep: SweepPaths, observation: Observation, n_lines: int) -> GateView | None:
+    closed = observation.closed
+    if closed is None:
+        return None
+    alike = gatekeeper.find_pardons(observation)
+    named = closed["detail"].get("trial")
+    trial = named if isinstance(named, str) and named in alike else min(alike, default="")
+    log = _read_log(sweep.trial(trial), n_lines + TRACEBACK_LINES) if trial and n_lines else ()
+    return GateView(
+        kind=closed["kind"],
+        reason=closed["reason"],
+        by=str(closed.get("by", "")),
+        at=str(closed.get("at", "")),
+        n_alike=len(alike),
+        n_held=count_held(observation),
+        trial=trial,
+        log=log,
+    )
+
+
+def count_held(observation: Observation) -> int | None:
+    """Count the array tasks that are held; None: Slurm does not answer, so it is not known."""
+    if observation.unreachable is not None:
+        return None
+    return sum(look.reason in HELD for look in observation.looks.values())
 
 
 def _read_log(trial: TrialPaths, n_lines: int) -> tuple[str, ...]:

@@ -10,26 +10,38 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.adapters import journal
+from orchestrator.adapters import journal, slurm_cli
 from orchestrator.adapters.executors.local import LocalEvent
 from orchestrator.adapters.journal import JournalWriter
 from orchestrator.adapters.leftovers import collect_leftovers
 from orchestrator.adapters.rendering import Renderer
 from orchestrator.adapters.trial_dir import list_trials
+from orchestrator.contract.errors import ClusterUnreachable
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.states import TrialState
-from orchestrator.domain.partition import JobShape, PartitionProfile, ShapeError, shape_of
+from orchestrator.domain.budget import warn_of_free
+from orchestrator.domain.partition import PartitionProfile, ShapeError
+from orchestrator.domain.placement import Place, describe_skipped, find_places, warn_of_short_times
 from orchestrator.domain.retry_policy import Decision
 from orchestrator.domain.spec import SweepSpec
 from orchestrator.domain.trials import Trial, expand, varying_names
-from orchestrator.usecases import requeue_mode, workspace
+from orchestrator.runtime import gate
+from orchestrator.usecases import canary, gatekeeper, released_budget, requeue_mode, workspace
+from orchestrator.usecases.ceilings import check_ceilings, rebalance_queue, stand_behind
 from orchestrator.usecases.choose import choose_trials
 from orchestrator.usecases.freeze import freeze_spec, record_code
 from orchestrator.usecases.handover import SubmittedArray, run_here, submit_arrays
+from orchestrator.usecases.release import (
+    check_affordable,
+    open_and_release,
+    refuse_spent,
+    warn_of_budget,
+)
 from orchestrator.usecases.requeue_mode import RequeueMode
 from orchestrator.usecases.scripts import PlannedTrial, Scripts, check_files
 from orchestrator.usecases.settle import settle_submission
@@ -49,6 +61,12 @@ class SubmitOptions:
     """Whether to stop before anything is written or submitted."""
     here: str | None = None
     """This cluster's name, where it is known already: it takes a query of its own."""
+    release: bool = False
+    """Whether to open the gate and let go what it holds; see ``usecases.release``."""
+    allows: bool = False
+    """Whether the release says itself what the sweep may spend."""
+    own_budget: Mapping[str, Any] | None = None
+    """With ``allows``: the budget that the spec has of its own."""
     is_round: bool = False
     """Whether this is a supervisor's round, which changes nothing of what the sweep is."""
 
@@ -61,8 +79,8 @@ class SubmitReport:
     """Where it lies."""
     cluster: str
     """``slurm`` or ``local``."""
-    partition: str
-    """The profile used."""
+    profiles: tuple[str, ...]
+    """The profiles that trials may go to, the preferred one first."""
     n_trials: int
     """Trials of the spec."""
     states: dict[TrialState, int]
@@ -73,6 +91,12 @@ class SubmitReport:
     """Why the rest of the sweep is held back; None if it is not."""
     n_held: int = 0
     """Array tasks that wait until somebody releases them."""
+    n_foreign_holds: int = 0
+    """Those of them that a person holds, and neither the gate nor the canary."""
+    opened: str | None = None
+    """Why the gate was closed that was opened now; None if none was."""
+    released: list[str] = field(default_factory=list)
+    """Array tasks that were let go now, as scontrol wants them."""
     n_earlier: int = 0
     """Trials on disk that the spec, as it is now, does not have."""
     arrays: list[SubmittedArray] = field(default_factory=list)
@@ -81,8 +105,10 @@ class SubmitReport:
     """What was, or on a dry run would be, submitted."""
     warnings: list[str] = field(default_factory=list)
     """For people."""
-    mode: RequeueMode | None = None
-    """How preempted trials go on; None on a dry run."""
+    canary: str = ""
+    """Who goes first, in words; empty without a canary, or once it has passed."""
+    modes: Mapping[str, RequeueMode] = field(default_factory=dict)
+    """How preempted trials go on in each partition that was submitted to; empty on a dry run."""
     stopped: bool = False
     """Whether a local run was interrupted."""
 
@@ -91,10 +117,20 @@ class SubmitReport:
         """Trials submitted now."""
         return sum(array.n_trials for array in self.arrays)
 
+    @property
+    def partition(self) -> str:
+        """The profiles, in words."""
+        return ", ".join(self.profiles)
+
+    def count_by_partition(self) -> dict[str, int]:
+        """Count the trials that were, or on a dry run would be, submitted to each profile."""
+        counts = Counter(planned.partition for planned in self.planned)
+        return {name: counts[name] for name in self.profiles if counts[name]}
+
 
 def submit(
     spec: SweepSpec,
-    profile: PartitionProfile,
+    profiles: Mapping[str, PartitionProfile],
     options: SubmitOptions,
     cluster: str,
     on_local_start: Callable[[int], Callable[[LocalEvent], None]],
@@ -103,7 +139,7 @@ def submit(
 
     Args:
         spec: The sweep.
-        profile: The partition it names.
+        profiles: The partitions that its trials may go to by name, the preferred one first.
         options: See ``SubmitOptions``.
         cluster: ``slurm`` or ``local``.
         on_local_start: Called with the number of trials before a local run; returns the function
@@ -116,20 +152,30 @@ def submit(
         AmbiguousSubmission: It is still open whether an array exists; submit again later.
     """
     renderer = Renderer(options.templates)
-    profile = _with_overrides(profile, spec)
+    profiles = {name: with_overrides(profile, spec) for name, profile in profiles.items()}
     expansion = expand(spec)
     check_files(spec)
     try:
-        shapes = {r: shape_of(r, profile) for r in {trial.resources for trial in expansion.trials}}
+        wanted = {trial.resources for trial in expansion.trials}
+        places = {resources: find_places(resources, profiles) for resources in wanted}
     except ShapeError as error:
         raise spec.error(error.key, error.message) from None
-    trials = [(trial, shapes[trial.resources]) for trial in expansion.trials]
+    everywhere = [place for found in places.values() for place in found]
+    short_times = warn_of_short_times(everywhere) if cluster != "local" else []
+    check_ceilings(spec, (place.shape for place in everywhere))
+    check_affordable(spec, everywhere)
+    trials = [(trial, places[trial.resources]) for trial in expansion.trials]
+    used = {place.name for place in everywhere}
+    profiles_in_order = profiles
+    profiles = {name: profile for name, profile in profiles.items() if name in used}
     sweep = SweepPaths(os.path.join(os.path.abspath(options.results), spec.name))
     workspace.check_same_spec(sweep, spec.file, spec.source_text)
     if options.dry_run:
-        report = _dry_run(spec, profile, options, cluster, trials)
-        report.warnings += expansion.warnings
+        report = _dry_run(spec, profiles, options, cluster, trials)
+        report.warnings += [*expansion.warnings, *short_times]
         return report
+    _check_templates(renderer, sweep, spec, trials)
+    here = options.here or (_ask_slurm() if cluster == "slurm" else None)
     sweep = workspace.create_sweep(options.results, spec.name)
     with journal.lock(sweep) as writer:
         _settle_open_submissions(sweep, writer)
@@ -137,40 +183,96 @@ def submit(
         choice = choose_trials(
             sweep,
             spec,
-            profile,
             trials,
             writer,
             is_asked=options.retry_failed,
-            here=options.here,
+            here=here,
+            is_release=options.release,
         )
+        if options.release:
+            profile = next(iter(profiles.values()))
+            refuse_spent(sweep, spec, profile, choice, writer.server_now_s())
+        choice.canary = canary.choose(sweep, spec, choice)
         planned = choice.trials
-        report = SubmitReport(sweep, cluster, profile.name, len(trials), choice.states)
+        report = SubmitReport(sweep, cluster, tuple(profiles), len(trials), choice.states)
         report.planned, report.paused = planned, choice.judgement.paused
         report.decisions, report.n_held = choice.judgement.decisions, choice.n_held
-        report.warnings += [*expansion.warnings, *choice.judgement.warnings]
+        report.n_foreign_holds = choice.n_foreign_holds
+        report.opened, report.released = choice.judgement.opened, choice.judgement.released
+        report.warnings += [*expansion.warnings, *short_times]
+        report.warnings += choice.judgement.warnings
+        if not options.is_round:
+            skipped = (member.trial.resources for member in planned)
+            report.warnings += describe_skipped(skipped, profiles_in_order)
         if (warning := workspace.group_warning(sweep)) is not None:
             report.warnings.append(warning)
         report.n_earlier = _count_earlier(sweep, expansion.trials)
-        report.mode = requeue_mode.resolve(profile, cluster, bool(planned))
-        scripts = Scripts(renderer, sweep, spec, report.mode.profile)
-        if planned:
-            scripts.render_trial(planned[0])  # a template's mistake shows before anything is kept
+        site = requeue_mode.SiteTexts()
+        firsts = {member.partition: member for member in [*choice.waiting, *planned][::-1]}
+        report.modes = {
+            name: requeue_mode.resolve(profile, cluster, True, site)
+            for name, profile in profiles.items()
+            if name in firsts
+        }
+        scripts = {
+            name: Scripts(renderer, sweep, spec, mode.profile)
+            for name, mode in report.modes.items()
+        }
         names = varying_names([trial for trial, _ in trials])
         if not options.is_round:
-            freeze_spec(sweep, spec, names, profile, cluster)
+            if options.allows:
+                released_budget.note(sweep, spec, options.own_budget)
+            report.warnings += released_budget.settle(sweep, spec)
+            freeze_spec(sweep, spec, names, next(iter(profiles.values())), cluster)
             workspace.remember_sweep(options.results, spec.name, spec.file)
-        if planned:
-            record_code(sweep, spec, writer, report.warnings)
+        if planned or choice.waiting:
+            code = record_code(sweep, spec, writer, report.warnings, is_round=options.is_round)
+            for own in scripts.values():
+                own.code = code
+        gatekeeper.write_rules(sweep, spec, next(iter(profiles.values())), choice.canary.rule)
+        report.warnings += warn_of_budget(spec, profiles, choice)
+        report.warnings += [] if spec.budget is None else warn_of_free(spec.budget, everywhere)
+        if options.release:
+            report.opened, report.released = open_and_release(scripts, choice, writer)
+        report.canary = choice.canary.in_words()
+        report.warnings += [] if options.is_round else choice.canary.warnings
+        let_go, undone = canary.let_go(sweep, choice)
+        report.released, report.warnings = report.released + let_go, report.warnings + undone
         if cluster == "local":
             done = run_here(scripts, choice, writer, spec, on_local_start)
+            closed = gate.read_closed(sweep.root)
+            report.paused = report.paused if closed is None else closed["reason"]
         else:
-            done = submit_arrays(scripts, choice, writer, report.mode, spec)
+            done = submit_arrays(scripts, choice, writer, report.modes, spec)
+            if choice.observation is not None:  # also what a killed round has left undone
+                held = choice.canary.held_arrays(choice.observation)
+                done.warnings += stand_behind(
+                    choice.observation, held, choice.canary.names, spec, writer
+                )
+            if not planned and choice.observation is not None:
+                done.warnings += rebalance_queue(
+                    choice.observation, spec, writer, may_lower=options.is_round
+                )
         report.arrays, report.stopped = done.arrays, done.stopped
         report.warnings += done.warnings
     return report
 
 
-def _with_overrides(profile: PartitionProfile, spec: SweepSpec) -> PartitionProfile:
+def _ask_slurm() -> str:
+    """Ask Slurm for the cluster's name, before anything is on disk.
+
+    Raises:
+        ClusterUnreachable: It does not answer.
+    """
+    try:
+        return slurm_cli.read_limits().cluster
+    except ClusterUnreachable as error:
+        words = f"Slurm does not answer: {error}; nothing was submitted; type it again later"
+        raise ClusterUnreachable(words) from None
+
+
+def with_overrides(profile: PartitionProfile, spec: SweepSpec) -> PartitionProfile:
+    """Return a profile with what the sweep itself says of layout and requeuing."""
     changes: dict[str, Any] = {}
     if spec.layout is not None:
         changes["layout"] = spec.layout
@@ -179,16 +281,38 @@ def _with_overrides(profile: PartitionProfile, spec: SweepSpec) -> PartitionProf
     return dataclasses.replace(profile, **changes) if changes else profile
 
 
+def _check_templates(
+    renderer: Renderer,
+    sweep: SweepPaths,
+    spec: SweepSpec,
+    trials: Iterable[tuple[Trial, tuple[Place, ...]]],
+) -> None:
+    """Render a trial and an array of each partition: a mistake shows before anything is on disk.
+
+    Raises:
+        TemplateError: A template does not render.
+    """
+    firsts: dict[str, tuple[Trial, Place]] = {}
+    for trial, places in trials:
+        for place in places:
+            firsts.setdefault(place.name, (trial, place))
+    for trial, place in firsts.values():
+        decided = dataclasses.replace(place.profile, requeue=place.profile.requeue is not False)
+        scripts = Scripts(renderer, sweep, spec, decided)
+        scripts.render_trial(PlannedTrial(f"0-{trial.id}", trial, place.shape, (), place.name))
+        scripts.render_array("0", "0-0", place.shape)
+
+
 def _dry_run(
     spec: SweepSpec,
-    profile: PartitionProfile,
+    profiles: Mapping[str, PartitionProfile],
     options: SubmitOptions,
     cluster: str,
-    trials: list[tuple[Trial, JobShape]],
+    trials: list[tuple[Trial, tuple[Place, ...]]],
 ) -> SubmitReport:
     sweep = SweepPaths(os.path.join(os.path.abspath(options.results), spec.name))
-    choice = choose_trials(sweep, spec, profile, trials, None, is_asked=options.retry_failed)
-    report = SubmitReport(sweep, cluster, profile.name, len(trials), choice.states)
+    choice = choose_trials(sweep, spec, trials, None, is_asked=options.retry_failed)
+    report = SubmitReport(sweep, cluster, tuple(profiles), len(trials), choice.states)
     report.planned, report.paused = choice.trials, choice.judgement.paused
     report.decisions = choice.judgement.decisions
     return report

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from orchestrator.adapters import slurm_cli, sweep_lock
 from orchestrator.adapters.executors.local import LocalEvent
-from orchestrator.adapters.profiles import choose_profile
+from orchestrator.adapters.profiles import choose_profiles
 from orchestrator.contract.errors import (
     ClusterRefused,
     OrchestratorError,
@@ -167,10 +167,10 @@ def read_frozen_spec(sweep: SweepPaths) -> SweepSpec:
 
 
 def _hold_round(spec: SweepSpec, options: SuperviseOptions, here: str) -> Round:
-    profile = choose_profile(options.templates, spec)
+    profiles = choose_profiles(options.templates, spec)
     wanted = SubmitOptions(options.results, options.templates, here=here, is_round=True)
     try:
-        report = submit(spec, profile, wanted, "slurm", _no_local_run)
+        report = submit(spec, profiles, wanted, "slurm", _no_local_run)
     except ClusterRefused as error:
         return Round(None, trouble=f"Slurm took not all trials, tried again later: {error}")
     states = report.states

@@ -33,7 +33,11 @@ def open_sweep(results: str, name: str) -> SweepPaths:
     sweep = SweepPaths(os.path.join(os.path.abspath(results), name))
     if not _is_name(name) or not os.path.isdir(sweep.trials):
         known = known_sweeps(results)
-        others = f"; there are: {', '.join(known)}" if known else "; nothing was submitted yet"
+        others = (
+            f"; there are: {', '.join(known)}"
+            if known
+            else "; submit one first: make submit SWEEP=..."
+        )
         raise UserError(f"no sweep {name!r} in {results}{others}")
     _check_private(sweep.root)
     return sweep

@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from orchestrator.adapters.executors.local import LocalEvent, LocalExecutor, LocalTask
+from orchestrator.contract.errors import EXIT_CHECKPOINTED
 from orchestrator.contract.paths import TrialPaths
+from orchestrator.runtime.guard import EXIT_HELD
 from tests.waiting import await_pid, is_running, wait_until
 
 
@@ -58,6 +62,25 @@ def test_run_checkpointed_trial_goes_to_the_end_of_the_queue(tmp_path: Path) -> 
         ("00000", "ended"),
     ]
     assert sorted(codes.values()) == [0, 3]
+
+
+@pytest.mark.parametrize("code", [EXIT_CHECKPOINTED, EXIT_HELD])
+def test_run_puts_what_goes_again_before_those_that_wait_for_it(tmp_path: Path, code: int) -> None:
+    saved, ends = tmp_path / "saved", tmp_path / "ends"
+    again = f"test -e {saved} || {{ touch {saved}; exit {code}; }}; echo >> {ends}"
+    scripts = [
+        again,
+        f"until [ -e {saved} ]; do sleep 0.1; done; echo >> {ends}",
+        f"echo >> {ends}",
+    ]
+    tasks = [make_task(tmp_path, n, script) for n, script in enumerate([*scripts, "exit 0"])]
+    last = tasks[-1].trial.name
+
+    def may_start(name: str) -> bool:
+        return name != last or (ends.exists() and len(ends.read_text()) == 3)
+
+    codes = LocalExecutor(max_parallel=2, n_gpus=0).run(tasks, lambda event: None, may_start)
+    assert codes == {task.trial.name: 0 for task in tasks}
 
 
 PROGRAM = """

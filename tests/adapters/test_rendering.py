@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,13 @@ def test_quote_sbatch_path_doubles_percent_signs() -> None:
     assert quote_sbatch_path("/a%b/c d") == '"/a%%b/c d"'
 
 
+@dataclass(frozen=True)
+class Job:
+    """A record among a template's values."""
+
+    gpus: int
+
+
 def render(folder: Path, text: str, **context: object) -> str:
     (folder / "t.sbatch.j2").write_text(text)
     return Renderer(str(folder)).render("t.sbatch.j2", context)
@@ -112,11 +120,57 @@ def test_render_mistake_names_file_and_line(tmp_path: Path, text: str, message: 
     assert str(caught.value).startswith(f"{tmp_path}/t.sbatch.j2{message}")
 
 
+LISTED = "templates/README.md lists the values a template may use"
+SHELL = "what is meant for the shell stands outside of {{ }} and {% %}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{{ job.gpuss }}", f"'job' has no 'gpuss'; did you mean gpus? {LISTED}"),
+        ("{{ job['gpuss'] }}", f"'job' has no 'gpuss'; did you mean gpus? {LISTED}"),
+        ("{{ env.inner.b }}", f"'env.inner' has no 'b'; it has: abc; {LISTED}"),
+        ("{{ jobb.gpus }}", f"'jobb' is undefined; did you mean job? {LISTED}"),
+        (
+            "{{ box.image }}",
+            "'box.image' is not set, so it has no 'x'; write {% if box.image %} around it",
+        ),
+        ("{% extends 'tt.sbatch.j2' %}", "no template tt.sbatch.j2 in "),
+        ("{% include 'tt.sbatch.j2' %}", "no template tt.sbatch.j2 in "),
+        ("{% echo x %}", f"no tag 'echo'; {SHELL}"),
+        ("{% iff x %}", "no tag 'iff'; did you mean if?"),
+        ("{% %}", "{% %} without a tag; write {% if ... %}"),
+        ("{% if job echo %}", f"expected %}}, found 'echo'; {SHELL}"),
+        ("{% if job %}", "{% if %} is never closed; add {% endif %}"),
+        ("{% endif %}", "{% endif %} has no {% if %} before it"),
+        ("{% else %}", "{% else %} has no {% if %} before it"),
+        ("{% if job %}{% endfor %}", "{% endfor %} while {% if %} is open; add {% endif %}"),
+        ("{{ job", "the template ends where }} is missing"),
+        ("{{ job | shh }}", "no filter 'shh'; did you mean sh? the filters that quote: sh, "),
+        ("{{ $HOME }}", f"'$' is not allowed here, or never closed; {SHELL}"),
+        ("n=${#words[@]}", "{# opens a remark that nothing closes; add #}, or write {{ '{#' }}"),
+    ],
+)
+def test_render_mistake_is_said_in_the_templates_words(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(TemplateError) as caught:
+        render(
+            tmp_path,
+            f"#!/bin/bash\n\n{text.replace('box.image', 'box.image.x')}\n",
+            job=Job(2),
+            env={"inner": {"abc": 1}},
+            box={"image": None},
+        )
+    assert str(caught.value).startswith(f"{tmp_path}/t.sbatch.j2:3: {message}")
+
+
 def test_render_unknown_template_names_those_there_are(tmp_path: Path) -> None:
     (tmp_path / "a.sbatch.j2").write_text("#!/bin/bash\n")
     with pytest.raises(TemplateError) as caught:
         Renderer(str(tmp_path)).render("b.sbatch.j2", {})
-    assert str(caught.value) == f"no template b.sbatch.j2 in {tmp_path}; it has: a.sbatch.j2"
+    words = "did you mean a.sbatch.j2? it has: a.sbatch.j2"
+    assert str(caught.value) == f"no template b.sbatch.j2 in {tmp_path}; {words}"
 
 
 def test_render_mistake_in_a_parent_template_names_the_parent(tmp_path: Path) -> None:

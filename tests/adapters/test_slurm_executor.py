@@ -94,6 +94,16 @@ def test_a15_refusal_that_stays_is_the_users_to_mend(sbatch: Path, words: str) -
     assert (type(caught.value), caught.value.exit_code) == (ClusterRefused, 2)
 
 
+def test_misspelt_option_names_the_command_that_finds_it(sbatch: Path) -> None:
+    words = "sbatch: unrecognized option '--qoss=5'\nTry \"sbatch --help\" for more information"
+    with pytest.raises(ClusterRefused) as caught:
+        submit(sbatch, f"cat >&2 <<'EOF'\n{words}\nEOF\nexit 1")
+    assert str(caught.value) == (
+        "sbatch: unrecognized option '--qoss=5'; Try \"sbatch --help\" for more information; "
+        "make lint shows where it stands"
+    )
+
+
 def test_a17_script_that_cannot_be_written_is_a_refusal(
     sbatch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

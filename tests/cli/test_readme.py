@@ -20,7 +20,14 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_command_is_run_by_a_test() -> None:
     run = {*readme.ON_SLURM, *readme.CLUSTER, readme.DEMO, readme.TRIAL, readme.TEST}
-    run |= {readme.DOCTOR, readme.EXPLAIN}
+    run |= {
+        *readme.RELEASE,
+        *readme.PARTITION,
+        readme.DOCTOR,
+        readme.EXPLAIN,
+        readme.PLAN,
+        readme.REPRODUCE,
+    }
     assert set(readme.commands()) == run
 
 
@@ -37,22 +44,31 @@ def test_demo_ends_with_a_leaderboard_of_real_trainings(tmp_path: Path) -> None:
             if not hidden and not target.exists():
                 target.symlink_to(path)
     environ = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
-    done = subprocess.run(
-        [*readme.DEMO.split(), f"RESULTS={tmp_path}/results"],
-        cwd=ROOT,
-        env={**environ, "PATH": str(tools)},
-        capture_output=True,
-        text=True,
-        timeout=1190,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+
+    def type_(command: str) -> str:
+        done = subprocess.run(
+            [*command.split(), f"RESULTS={tmp_path}/results"],
+            cwd=ROOT,
+            env={**environ, "PATH": str(tools)},
+            capture_output=True,
+            text=True,
+            timeout=1190,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    printed = type_(readme.DEMO)
     with open(tmp_path / "results/demo/leaderboard.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["rank"] for row in rows] == [str(i) for i in range(1, 9)]
     best, worst = rows[0]["eval_perplexity"], rows[-1]["eval_perplexity"]
     assert 1 < float(best) < float(worst)
-    assert rows[0]["trial"] in done.stdout, "the table is printed"
+    assert rows[0]["trial"] in printed, "the table is printed"
+    again = type_(readme.REPRODUCE)
+    assert re.search(r"^eval_perplexity .* equal$", again, re.MULTILINE), again
+    assert re.search(r"^run_time_s .* not counted$", again, re.MULTILINE), again
+    assert "\nthe same numbers: " in again
 
 
 def test_one_line_of_shell_is_a_trial(tmp_path: Path) -> None:

@@ -105,25 +105,30 @@ def make_database(room: Path) -> None:
     os.chown(room, user.pw_uid, user.pw_gid)
     if (room / "data").exists():
         return
-    shutil.rmtree(room / "data.new", ignore_errors=True)
-    done = processes.run_bounded(
-        [
-            "mariadb-install-db",
-            "--no-defaults",
-            f"--datadir={room / 'data.new'}",
-            "--user=mysql",
-            "--auth-root-authentication-method=socket",
-            "--auth-root-socket-user=root",
-            "--skip-test-db",
-            "--skip-name-resolve",
-        ],
-        env=install.system_env(),
-        cwd=Path("/"),
-        timeout_s=120,
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise ClusterUnavailable(f"mariadb-install-db exited {done.returncode}: {last}")
+    for attempt in range(1, 4):  # it aborts now and then while others start
+        shutil.rmtree(room / "data.new", ignore_errors=True)
+        done = processes.run_bounded(
+            [
+                "mariadb-install-db",
+                "--no-defaults",
+                f"--datadir={room / 'data.new'}",
+                "--user=mysql",
+                "--auth-root-authentication-method=socket",
+                "--auth-root-socket-user=root",
+                "--skip-test-db",
+                "--skip-name-resolve",
+            ],
+            env=install.system_env(),
+            cwd=Path("/"),
+            timeout_s=120,
+        )
+        if done.returncode == 0:
+            break
+        said = [*done.stdout.strip().splitlines(), *done.stderr.strip().splitlines()]
+        if attempt == 3:
+            raise ClusterUnavailable(
+                f"mariadb-install-db exited {done.returncode}: {'; '.join(said[-8:])}"
+            )
     (room / "data.new").rename(room / "data")
 
 

@@ -96,7 +96,7 @@ def test_submit_auto_where_requeuing_is_off_submits_no_requeue_and_resumes(user:
     user.write("sweep.yaml", spec("  a: [1]", env={"STEPS": "80"}))
     out = submit_in_words(user)
     assert "resubmit mode: the site has turned requeuing off (JobRequeue=0)\n" in out
-    assert "make supervise (or make submit again)" in out
+    assert "make supervise (or make submit)" in out
     assert max(map(len, out.splitlines())) <= 80, out
     assert "\n#SBATCH --no-requeue\n" in array_script(user)
     assert "\n  --requeue\n" not in (user.trials()[0] / "trial.sbatch").read_text()

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.cluster
 def test_commands_of_a_first_sweep(user: User) -> None:
     results = user.folder / "results"
     outputs = []
-    for command in [*readme.ON_SLURM, readme.EXPLAIN]:
+    for command in [*readme.ON_SLURM, readme.EXPLAIN, *readme.RELEASE]:
         bound = ["ARGS=--rounds 1"] if command == readme.SUPERVISE else []
         done = user.cluster.run_as_user(
             [*shlex.split(command), f"RESULTS={results}", *bound],
@@ -30,13 +30,14 @@ def test_commands_of_a_first_sweep(user: User) -> None:
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         outputs.append(done.stdout)
-    dry, submit, supervise, status, _, again, story = outputs[1:]
-    assert "would submit: 162" in dry
+    plan, submit, supervise, status, _, again, story, *releases = outputs[2:]
+    assert "162 new; to submit: 162" in plan
     assert "[0-161%10]: 162 trials" in submit
     assert "162 pending" in supervise or " running" in supervise
     assert "of 162 trials done" in status
     assert "submit: submitted: Slurm took it as array " in story
     assert "submitted: 0" in again
+    assert all("released: nothing was held" in words for words in releases)
     assert (results / "deepseek-sft/leaderboard.csv").exists()
 
 

@@ -131,7 +131,9 @@ def test_c06_black_hole_node_is_excluded_and_its_failures_are_nobodys_fault(user
 
 def test_c07_same_failure_everywhere_holds_the_rest_until_it_is_mended(user: User) -> None:
     user.write("count.sh", "#!/bin/bash\necho 'ImportError: no module torhc' >&2\nexit 1\n")
-    user.write("sweep.yaml", spec("  a: {min: 1, max: 30, step: 1}", max_concurrent=1))
+    # Live code: mending it is to reach the trials that are held, which name the code submitted.
+    keys = {"max_concurrent": 1, "code": "live"}
+    user.write("sweep.yaml", spec("  a: {min: 1, max: 30, step: 1}", **keys))
     user.submit()
     user.cluster.wait_until(
         lambda: user.states().get("failed", 0) >= 3, 60, user.explain, interval_s=0.3

@@ -20,7 +20,8 @@ from tests.cluster.user import User, count_sbatch_calls, journal, spec
 pytestmark = pytest.mark.cluster
 
 
-@pytest.mark.parametrize("point", ["journal.write.half:1", "journal.fsync.after:1"])
+# Of a first submission the journal's writes are the code, the intent and the receipt.
+@pytest.mark.parametrize("point", ["journal.write.half:2", "journal.fsync.after:2"])
 def test_a01_submitter_killed_before_sbatch_submits_once(user: User, point: str) -> None:
     calls = count_sbatch_calls(user)
     user.env["ORCHESTRATOR_SETTLE_S"] = "2"
@@ -44,7 +45,7 @@ def test_a01_waiting_for_a_lost_request_is_explained_once(user: User) -> None:
     assert kinds(user) == ["intent", "abandoned", "intent", "submitted"]
 
 
-@pytest.mark.parametrize("point", ["sbatch.after:1", "journal.write.before:2"])
+@pytest.mark.parametrize("point", ["sbatch.after:1", "journal.write.before:3"])
 def test_a02_submitter_killed_before_the_receipt_adopts(user: User, point: str) -> None:
     calls = count_sbatch_calls(user)
     user.write("sweep.yaml", spec("  a: [1, 2]", env=ONE_STEP))

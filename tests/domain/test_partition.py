@@ -9,13 +9,14 @@ import pytest
 from orchestrator.contract.errors import UserError
 from orchestrator.domain import partition_loader
 from orchestrator.domain.partition import (
+    Container,
     JobShape,
     PartitionProfile,
     parse_minutes,
     price_per_hour,
     shape_of,
 )
-from orchestrator.domain.partition_loader import load_profiles
+from orchestrator.domain.partition_loader import inspect_profiles, load_profiles
 from orchestrator.domain.trials import TrialResources
 
 PROFILE = PartitionProfile(
@@ -93,7 +94,7 @@ def test_shape_of_trial_overrides_defaults() -> None:
         ),
         (
             {"time_min": 1441},
-            "resources.time: 1441 is too much for partition spot: minutes, the longest is 1440; "
+            "resources.time: 24:01 h is too much for partition spot: the longest is 24:00 h; "
             "ask for less, or name another partition",
         ),
     ],
@@ -109,7 +110,7 @@ def test_price_per_hour_counts_all_nodes() -> None:
 
 
 def test_load_profiles_reads_every_key_of_the_dataclass() -> None:
-    names = {field.name for field in fields(PartitionProfile)} - {"name"}
+    names = {field.name for field in fields(PartitionProfile)} - {"name", "file", "lines"}
     assert {("max_time_min" if k == "max_time" else k) for k in partition_loader._READERS} == names
 
 
@@ -134,6 +135,20 @@ def test_load_profiles_entry_may_be_empty() -> None:
         ),
         ("a:\n  sbatch: {--exclude: n1}\n", "p.yaml:2: a.sbatch.--exclude: not a long option"),
         ("'a b': {}\n", "p.yaml:1: a b: not allowed as a name; "),
+        ("a:\n  container: {}\n", "p.yaml:2: a.container: names no image; add image:"),
+        ("a:\n  container: {image: x, runtime: dockr}\n", "p.yaml:2: a.container.runtime: "),
+        ("a:\n  container: {image: x, mounts: [data]}\n", "p.yaml:2: a.container.mounts: "),
+        ("a:\n  modules: gcc\n", "p.yaml:2: a.modules: 'gcc' is not allowed; use a list"),
+        ("a:\n  conda: [x]\n", "p.yaml:2: a.conda: "),
+        ('a:\n  conda: "x\\ny"\n', "p.yaml:2: a.conda: 'x y' has control characters"),
+        (
+            "a:\n  max_time: 60\n  defaults: {gpus: 1, time: 2:00:00}\n",
+            "p.yaml:3: a.defaults.time: 2:00:00 is more than max_time: 60; correct one of them",
+        ),
+        (
+            "a:\n  layout: step\n  container: {image: x, runtime: pyxis}\n",
+            "p.yaml:2: a.layout: step is not allowed with pyxis",
+        ),
     ],
 )
 def test_load_profiles_mistake_is_one_line(text: str, message: str) -> None:
@@ -141,6 +156,26 @@ def test_load_profiles_mistake_is_one_line(text: str, message: str) -> None:
         load_profiles(text, file="p.yaml")
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_load_profiles_container_may_be_its_image_alone() -> None:
+    text = "a: {container: x.sif}\nb: {container: {image: y, runtime: pyxis, mounts: [/d]}}\n"
+    profiles = load_profiles(text, file="p.yaml")
+    assert profiles["a"].container == Container("x.sif", "apptainer")
+    assert profiles["b"].container == Container("y", "pyxis", ("/d",))
+    assert (profiles["a"].layout, profiles["b"].layout) == ("step", "batch")
+
+
+def test_inspect_profiles_keeps_the_well_and_names_all_mistakes() -> None:
+    text = "a:\n  gpus_per_node: x\n  nodes: 0\nb: {}\nc: 7\n"
+    profiles, mistakes = inspect_profiles(text, file="p.yaml")
+    assert list(profiles) == ["b"]
+    assert [(mistake.line, mistake.key) for mistake in mistakes] == [
+        (2, "a.gpus_per_node"),
+        (3, "a.nodes"),
+        (5, "c"),
+    ]
+    assert profiles["b"].locate("gpus_per_node") == ("p.yaml", 4)
 
 
 @pytest.mark.parametrize(("word", "requeue"), [("auto", None), ("true", True), ("false", False)])

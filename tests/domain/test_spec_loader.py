@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.contract.errors import SpecError
+from orchestrator.domain.budget import Budget
+from orchestrator.domain.canary import Canary
 from orchestrator.domain.retry_policy import RetryLimits
 from orchestrator.domain.search_space import Choice, Constant
-from orchestrator.domain.spec import Metric, SweepSpec
+from orchestrator.domain.spec import BatchNames, Metric, SweepSpec
 from orchestrator.domain.spec_loader import SPEC_KEYS, load_spec, safe_name
 
 HEAD = "program: t.py\nmetric: {name: loss, goal: minimize}\n"
@@ -32,7 +34,9 @@ seeds: [4, 2]
 partition: spot
 cluster: slurm
 max_concurrent: 7
+max_gpus: 40
 workdir: /data/x
+code: live
 environment: |
   module load cuda
   source env/bin/activate
@@ -41,7 +45,10 @@ layout: batch
 requeue: false
 retry: {failures: 5, memory_factor: 2, hung_min: 30, same_failure: 0}
 description: text
+budget: {cost: 1500, currency: CNY, gpu_hours: 20, kill: true}
 checkpoint: {interval_min: 2.5}
+batch: {per_device: lr, accumulation: 2}
+canary: {trials: 2, each_shape: true, checkpoint: periodic}
 """
 
 
@@ -71,15 +78,21 @@ def test_load_spec_every_key_has_its_value() -> None:
         "run_cap": 5,
         "checkpoint_interval_min": 2.5,
         "sampling_seed": 3,
+        "budget": Budget(cost=1500.0, currency="CNY", gpu_hours=20.0, kill=True),
         "zips": (),
         "where": (),
         "derived": (),
         "seeds": (4, 2),
         "retry": RetryLimits(failures=5, memory_factor=2.0, hung_min=30.0, same_failure=0),
+        "batch": BatchNames("lr", 2),
+        "canary": Canary(trials=2, each_shape=True, checkpoint="periodic"),
         "partition": "spot",
         "cluster": "slurm",
+        "placement": None,
         "max_concurrent": 7,
+        "max_gpus": 40,
         "workdir": "/data/x",
+        "code": "live",
         "environment": ("module load cuda", "source env/bin/activate"),
         "env": {"A": "010_x", "B": "1e-5", "C": "true"},
         "layout": "batch",
@@ -115,7 +128,7 @@ def test_load_spec_nested_parameters_have_dotted_names_in_order() -> None:
         ("partition", ("dir/s.yaml", 13)),
         ("parameters.lr.min", ("dir/s.yaml", 9)),
         ("parameters.lr.gone.deeper", ("dir/s.yaml", 9)),
-        ("budget", ("dir/s.yaml", None)),
+        ("nothing", ("dir/s.yaml", None)),
     ],
 )
 def test_locate_key_gives_its_line_or_that_of_what_is_around(
@@ -137,9 +150,10 @@ def test_error_from_override_names_the_command_line() -> None:
         (
             HEAD + "parmeters: {a: 1}",
             "s.yaml:3: parmeters: unknown key; did you mean parameters? use name, program, "
-            "command, method, metric, parameters, checkpoint, run_cap, zip, where, derived, seeds, "
-            "sampling_seed, resources, partition, cluster, max_concurrent, workdir, environment, "
-            "env, layout, requeue, retry or description",
+            "command, method, metric, parameters, batch, checkpoint, run_cap, zip, where, derived, "
+            "seeds, sampling_seed, resources, budget, partition, cluster, max_concurrent, "
+            "max_gpus, workdir, code, environment, env, layout, requeue, retry, canary or "
+            "description",
         ),
         (
             HEAD,
@@ -222,6 +236,24 @@ def test_error_from_override_names_the_command_line() -> None:
         (
             HEAD + "parameters: {a: 1}\ncheckpoint:\n  interval_min: often",
             "s.yaml:5: checkpoint.interval_min: 'often' is not allowed; use a number",
+        ),
+        (
+            HEAD + "parameters: {batch: [8]}\nbatch: {per_device: bach}",
+            "s.yaml:4: batch.per_device: 'bach' is not allowed; did you mean batch? "
+            "use the name of a parameter (batch) or a number of at least 1",
+        ),
+        (
+            HEAD + "parameters: {bs: [8]}\nbatch: {per_device: bs, effective: bs}",
+            "s.yaml:4: batch: give effective alone, or per_device with accumulation",
+        ),
+        (
+            HEAD + "parameters: {bs: [8]}\nbatch: {accumulation: 0.5}",
+            "s.yaml:4: batch.accumulation: 0.5 is not allowed; "
+            "use the name of a parameter (bs) or a number of at least 1",
+        ),
+        (
+            HEAD + "parameters: {bs: [8]}\nbatch: {accumulation: 2}",
+            "s.yaml:4: batch: names no batch; use per_device: NAME, or effective: NAME",
         ),
         (
             HEAD + "parameters: {a: 1}\nrun_cap: 1000000",

@@ -36,6 +36,10 @@ MAX_TRIES = 40
 POINTS = {
     "array.mkdir.after": 3,
     "array.mkdir.before": 3,
+    "code.copy.before": 1,
+    "code.rename.after": 1,
+    "code.rename.before": 1,
+    "code.write.half": 3,
     "durable.create.after": 6,
     "durable.create.before": 6,
     "durable.fsync.after": 6,

@@ -17,6 +17,15 @@ from tests.faults.kill_points import run_processes, run_rounds
 from tests.faults.kill_round import ROOT, RoundFailed, Tally
 
 N_KILLS = 1000
+# Of closing and opening the gate: tests/cli/test_gate.py.
+_OF_THE_GATE = {
+    "gate.close.after",
+    "gate.close.before",
+    "gate.forgive.after",
+    "gate.open.after",
+    "gate.open.before",
+    "gate.release.after",
+}
 # Reached by attempts alone, on compute nodes.
 _OF_ATTEMPTS = {
     "claim.mkdir.after",
@@ -51,7 +60,7 @@ def test_points_are_those_of_the_code() -> None:
     text = "".join(path.read_text() for path in (ROOT / "orchestrator").rglob("*.py"))
     names = set(re.findall(r'failpoint\.reach\(\s*"([a-z.]+)"', text))
     names |= set(re.findall(r'"((?:[a-z]+\.)+half)"', text))  # handed on by durable.write_all
-    assert names - _OF_ATTEMPTS == set(kill_round.POINTS)
+    assert names - _OF_ATTEMPTS - _OF_THE_GATE == set(kill_round.POINTS)
 
 
 @pytest.fixture

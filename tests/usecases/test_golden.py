@@ -12,6 +12,7 @@ import pytest
 from orchestrator.adapters.profiles import read_profiles
 from orchestrator.adapters.rendering import Renderer
 from orchestrator.contract.paths import SweepPaths
+from orchestrator.domain.frozen_code import FrozenCode
 from orchestrator.domain.partition import shape_of
 from orchestrator.domain.spec_loader import load_spec
 from orchestrator.domain.trials import expand_trials
@@ -60,6 +61,16 @@ def test_trial_script(
     scripts, planned = make(partition)
     text = scripts.render_trial(planned)
     check_golden(f"trial-{partition}.sbatch", text)
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_trial_script_with_a_copy_of_the_code(
+    make: Callable[[str], tuple[Scripts, PlannedTrial]], check_golden: Callable[[str, str], None]
+) -> None:
+    scripts, planned = make("spot")
+    scripts.code = FrozenCode("0123456789ab", "/home/ada", "project", ("project/my src", "."))
+    text = scripts.render_trial(planned)
+    check_golden("trial-frozen.sbatch", text)
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 

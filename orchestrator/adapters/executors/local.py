@@ -22,6 +22,7 @@ from typing import Any
 
 from orchestrator.contract.errors import EXIT_CHECKPOINTED
 from orchestrator.contract.paths import TrialPaths
+from orchestrator.runtime.guard import EXIT_HELD
 from orchestrator.runtime.program import descendants
 
 POLL_S = 0.05
@@ -49,7 +50,8 @@ class LocalEvent:
     """Its name."""
     kind: str
     """``started``, ``ended``, ``again`` (it checkpointed and was queued again), ``interrupted``
-    (it ended because somebody asked to stop), or, of no trial, ``stopping`` and ``killing``."""
+    (it ended because somebody asked to stop), ``held`` (it found the gate closed and is queued
+    again), or, of no trial, ``stopping``, ``killing`` and ``closed`` (nothing more is started)."""
     exit_code: int = 0
     """Of its script, for ``ended``."""
 
@@ -57,13 +59,20 @@ class LocalEvent:
 class LocalExecutor:
     """Runs trials until all ended or somebody asks to stop."""
 
-    def __init__(self, max_parallel: int | None, n_gpus: int | None = None):
+    def __init__(
+        self,
+        max_parallel: int | None,
+        n_gpus: int | None = None,
+        is_closed: Callable[[], bool] = lambda: False,
+    ):
         """Set the capacity.
 
         Args:
             max_parallel: Most trials at a time; None for as many as their CPUs fit here.
             n_gpus: GPUs of this machine; None to count its NVIDIA devices.
+            is_closed: Whether the sweep's gate is closed; nothing is started while it is.
         """
+        self._is_closed = is_closed
         self._max_parallel = max_parallel
         self._n_cpus = (
             len(os.sched_getaffinity(0))
@@ -77,9 +86,15 @@ class LocalExecutor:
         self._killed = False
 
     def run(
-        self, tasks: Sequence[LocalTask], on_event: Callable[[LocalEvent], None]
+        self,
+        tasks: Sequence[LocalTask],
+        on_event: Callable[[LocalEvent], None],
+        may_start: Callable[[str], bool] = lambda trial: True,
     ) -> Mapping[str, int]:
         """Run all tasks; returns the exit codes of those that ended by themselves, by trial name.
+
+        A trial that may not start yet waits, with those behind it, while others run; when none
+        does, the queue ends.
 
         SIGINT and SIGTERM stop the queue: running trials checkpoint and leave; a second signal, or
         the end of ``CHECKPOINT_GRACE_S``, kills them with all they started.
@@ -90,17 +105,29 @@ class LocalExecutor:
         deadline: float | None = None
         try:
             while self._running or (queue and not self._stops):
-                while queue and not self._stops and self._fits(queue[0]):
+                is_closed = bool(queue) and not self._stops and self._is_closed()
+                if is_closed and not self._running:  # while some run they may open it again
+                    on_event(LocalEvent("", "closed"))
+                    break
+                is_held = bool(queue) and not may_start(queue[0].trial.name)
+                if is_held and not self._running:
+                    break
+                while queue and not (self._stops or is_closed or is_held) and self._fits(queue[0]):
                     task = queue.popleft()
                     self._start(task)
                     on_event(LocalEvent(task.trial.name, "started"))
+                    is_closed = self._is_closed()
+                    is_held = bool(queue) and not may_start(queue[0].trial.name)
                 for task, code in self._reap():
                     # Of SIGTERM dies what was told to stop before its attempt could listen.
                     is_stopped = code in (EXIT_CHECKPOINTED, -signal.SIGTERM) or self._killed
                     if self._stops and is_stopped:
                         on_event(LocalEvent(task.trial.name, "interrupted"))
+                    elif code == EXIT_HELD:
+                        _queue_again(queue, task, may_start)
+                        on_event(LocalEvent(task.trial.name, "held"))
                     elif code == EXIT_CHECKPOINTED:
-                        queue.append(task)
+                        _queue_again(queue, task, may_start)
                         on_event(LocalEvent(task.trial.name, "again"))
                     else:
                         codes[task.trial.name] = code
@@ -186,6 +213,16 @@ class LocalExecutor:
                     os.kill(victim, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
+
+
+def _queue_again(
+    queue: collections.deque[LocalTask], task: LocalTask, may_start: Callable[[str], bool]
+) -> None:
+    """Put a task at the queue's end, but in front of those that may wait for it."""
+    index = len(queue)
+    while index and not may_start(queue[index - 1].trial.name):
+        index -= 1
+    queue.insert(index, task)
 
 
 def _open_log(path: str, flags: int) -> int:

@@ -23,6 +23,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from submitit.core.utils import CommandFunction, FailedJobError, FailedSubmissionError
@@ -31,35 +32,30 @@ from submitit.slurm.slurm import SlurmExecutor, SlurmJob
 from orchestrator.adapters.slurm_cli import SUBMIT_KILL_S, clean_environment, submit_timeout_s
 from orchestrator.contract.errors import AmbiguousSubmission, ClusterFull, ClusterRefused
 from orchestrator.contract.paths import ArrayPaths
+from orchestrator.domain.sbatch_answer import AMBIGUOUS, FULL, NO_OPTION
 from orchestrator.runtime import durable, failpoint
-
-# Words in sbatch's last breath after which the controller may have taken the job all the same
-# (seen with "Socket timed out"). Anything else is a refusal, and even that is checked by token.
-_AMBIGUOUS = re.compile(
-    r"timed out|contact slurm|zero bytes|connection|communication|socket|transport|"
-    r"protocol|unexpected message|receiv|temporarily|queue full|killed|i/o error",
-    re.IGNORECASE,
-)
-# Limits on how much may be queued or used at once, as sbatch and sites' job_submit plugins name
-# them (AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit, AssocGrpSubmitJobsLimit, ...). A limit
-# on a single job (MaxCpuPerJob, MaxWallDuration) stays however long one waits.
-_FULL = re.compile(r"\w*(?:Max|Grp)Submit\w*", re.IGNORECASE)
 
 
 class ScriptExecutor(SlurmExecutor):
     """A submitit Slurm executor whose submission text is a rendered template."""
 
-    def __init__(self, array: ArrayPaths):
+    def __init__(self, array: ArrayPaths, is_held: bool = False, after: Sequence[str] = ()):
         """Submit the script of one array.
 
         Args:
             array: Where the script goes; its directory exists.
+            is_held: Whether its tasks wait until they are released. An option of the call, so that
+                no template can forget it.
+            after: Jobs, by their ids, that have to end before it starts.
 
         Raises:
             RuntimeError: There is no Slurm on this machine (submitit looks for srun).
         """
         super().__init__(folder=array.root)
         self._array = array
+        self._options = ["--hold"] if is_held else []
+        if after:
+            self._options.append(f"--dependency=afterany:{':'.join(after)}")
         self._text = ""
 
     def submit_text(self, text: str) -> str:
@@ -112,7 +108,7 @@ class ScriptExecutor(SlurmExecutor):
             if _has_setpriv():
                 # SIGTERM, which timeout passes on; SIGKILL would end timeout alone.
                 bound = ["setpriv", "--pdeathsig", "TERM", *bound]
-        return [*bound, "sbatch", "--parsable", str(submission_file_path)]
+        return [*bound, "sbatch", "--parsable", *self._options, str(submission_file_path)]
 
     @staticmethod
     def _get_job_id_from_submission_command(string: bytes | str) -> str:
@@ -135,15 +131,17 @@ def _classify(error: FailedJobError) -> ClusterRefused | AmbiguousSubmission:
     words = "; ".join(line.removeprefix("error: ") for line in lines if line)
     if code in (124, 137) or (isinstance(code, int) and code < 0):
         return AmbiguousSubmission(f"sbatch gave no answer in {submit_timeout_s()} s")
-    full = _FULL.search(words)
+    full = FULL.search(words)
     if full is not None:
         return ClusterFull(
             f"sbatch: {words}; the limit on queued jobs is reached ({full[0]}): submit again when "
             "some have ended"
         )
-    if not words or _AMBIGUOUS.search(words):
+    if not words or AMBIGUOUS.search(words):
         return AmbiguousSubmission(f"sbatch: {words or f'exit {code} without a word'}")
-    return ClusterRefused(f"sbatch: {words}")
+    # getopt_long(3): a misspelt option of a template, a profile or the spec.
+    where = "; make lint shows where it stands" if NO_OPTION.search(words) else ""
+    return ClusterRefused(f"sbatch: {words}{where}")
 
 
 @functools.cache
