@@ -27,14 +27,12 @@ from orchestrator.contract.states import LIVENESS, Liveness, TrialState
 from orchestrator.domain.canary import Candidate, choose_canaries, names_in_words, warn_of_no_rest
 from orchestrator.domain.spec import SweepSpec
 from orchestrator.runtime import canary, gate
+from orchestrator.runtime.gate_queue import BY_HOLD
 from orchestrator.usecases.scripts import PlannedTrial
 
 if TYPE_CHECKING:
     from orchestrator.usecases.choose import Choice
     from orchestrator.usecases.observe import Observation
-
-# squeue's reason of what its user holds.
-HELD = "JobHeldUser"
 
 
 @dataclass
@@ -70,7 +68,7 @@ class Hold:
             token = newest[name][0].token if name in newest else ""
             if token in ours and look.state is not None and name not in self.names:
                 is_left = LIVENESS[look.state] is not Liveness.GONE
-                is_held = not is_left or look.reason == HELD
+                is_held = not is_left or look.reason == BY_HOLD
                 found[token] = found.get(token, True) and is_held
         return {token for token, is_held in found.items() if is_held}
 
@@ -199,7 +197,7 @@ def _free_canaries(
     warnings = []
     for trial in lineup:
         look = trial.task
-        if trial.name not in names or look is None or look.reason != HELD:
+        if trial.name not in names or look is None or look.reason != BY_HOLD:
             continue
         if trial.name in newest and newest[trial.name][0].token in ours:
             try:

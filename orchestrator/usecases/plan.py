@@ -19,10 +19,9 @@ from orchestrator.adapters.slurm_limits import SlurmAnswers
 from orchestrator.contract.errors import UserError
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.states import TrialState
-from orchestrator.domain.budget import warn_of_free
 from orchestrator.domain.cost import Usage, sum_usage, trial_usage
-from orchestrator.domain.partition import JobShape, PartitionProfile, ShapeError
-from orchestrator.domain.placement import describe_skipped, find_places, warn_of_short_times
+from orchestrator.domain.partition import JobShape, PartitionProfile
+from orchestrator.domain.placement import describe_skipped
 from orchestrator.domain.plan import Plan, make_plan
 from orchestrator.domain.plan_advice import advise
 from orchestrator.domain.plan_batch import BatchSize, batch_of
@@ -32,16 +31,14 @@ from orchestrator.domain.plan_time import measure_trials
 from orchestrator.domain.sbatch_answer import ScriptAnswer
 from orchestrator.domain.site import SiteConfig
 from orchestrator.domain.spec import SweepSpec
-from orchestrator.domain.trials import expand
 from orchestrator.usecases import canary, workspace
-from orchestrator.usecases.ceilings import ceiling_of, check_ceilings, make_batches
+from orchestrator.usecases.ceilings import ceiling_of, make_batches
 from orchestrator.usecases.choose import Choice, choose_trials
 from orchestrator.usecases.observe import Observation
+from orchestrator.usecases.placed_trials import place_trials
 from orchestrator.usecases.plan_groups import find_left, make_groups, price_if_moved
 from orchestrator.usecases.plan_site import PlanSite, ask, make_sites, total_gpus
-from orchestrator.usecases.release import check_affordable
-from orchestrator.usecases.scripts import PlannedTrial, Scripts, check_files, slug
-from orchestrator.usecases.submit import with_overrides
+from orchestrator.usecases.scripts import PlannedTrial, Scripts, slug
 
 # Each takes a call; a sweep whose resources are computed may have a shape per trial.
 MAX_TESTS = 20
@@ -154,19 +151,8 @@ def plan_sweep(
         UserError: A mistake in the spec, the profile or a template.
     """
     renderer = Renderer(options.templates)
-    profiles = {name: with_overrides(profile, spec) for name, profile in profiles.items()}
-    expansion = expand(spec)
-    check_files(spec)
-    try:
-        wanted = {trial.resources for trial in expansion.trials}
-        places = {resources: find_places(resources, profiles) for resources in wanted}
-    except ShapeError as error:
-        raise spec.error(error.key, error.message) from None
-    everywhere = [place for found in places.values() for place in found]
-    short_times = warn_of_short_times(everywhere) if cluster != "local" else []
-    check_ceilings(spec, (place.shape for place in everywhere))
-    check_affordable(spec, everywhere)
-    trials = [(trial, places[trial.resources]) for trial in expansion.trials]
+    placed = place_trials(spec, profiles, cluster)
+    trials, profiles = placed.trials, placed.profiles
     sweep = SweepPaths(os.path.join(os.path.abspath(options.results), spec.name))
     workspace.check_same_spec(sweep, spec.file, spec.source_text)
     answers, unreachable = ask(cluster)
@@ -179,7 +165,7 @@ def plan_sweep(
     used = left.here or {trials[0][1][0].name}
     reach = [name for name in profiles if name in used | left.later]
     all_sites = make_sites(
-        (place for name in reach for place in everywhere if place.name == name),
+        (place for name in reach for place in placed.places if place.name == name),
         cluster,
         answers,
         renderer,
@@ -214,10 +200,8 @@ def plan_sweep(
         unreachable=unreachable or (None if seen is None else seen.unreachable),
         is_queue_unknown=seen is not None and seen.unreachable is not None,
         warnings=[
-            *expansion.warnings,
-            *short_times,
+            *placed.warnings,
             *choice.canary.warnings,
-            *([] if spec.budget is None else warn_of_free(spec.budget, everywhere)),
         ],
     )
     _judge(report, answers)

@@ -24,26 +24,21 @@ from orchestrator.adapters.trial_dir import list_trials
 from orchestrator.contract.errors import ClusterUnreachable
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.states import TrialState
-from orchestrator.domain.budget import warn_of_free
-from orchestrator.domain.partition import PartitionProfile, ShapeError
-from orchestrator.domain.placement import Place, describe_skipped, find_places, warn_of_short_times
+from orchestrator.domain.partition import PartitionProfile
+from orchestrator.domain.placement import Place, describe_skipped
 from orchestrator.domain.retry_policy import Decision
 from orchestrator.domain.spec import SweepSpec
-from orchestrator.domain.trials import Trial, expand, varying_names
+from orchestrator.domain.trials import Trial, varying_names
 from orchestrator.runtime import gate
 from orchestrator.usecases import canary, gatekeeper, released_budget, requeue_mode, workspace
-from orchestrator.usecases.ceilings import check_ceilings, rebalance_queue, stand_behind
+from orchestrator.usecases.ceilings import rebalance_queue, stand_behind
 from orchestrator.usecases.choose import choose_trials
 from orchestrator.usecases.freeze import freeze_spec, record_code
 from orchestrator.usecases.handover import SubmittedArray, run_here, submit_arrays
-from orchestrator.usecases.release import (
-    check_affordable,
-    open_and_release,
-    refuse_spent,
-    warn_of_budget,
-)
+from orchestrator.usecases.placed_trials import place_trials
+from orchestrator.usecases.release import open_and_release, refuse_spent, warn_of_budget
 from orchestrator.usecases.requeue_mode import RequeueMode
-from orchestrator.usecases.scripts import PlannedTrial, Scripts, check_files
+from orchestrator.usecases.scripts import PlannedTrial, Scripts
 from orchestrator.usecases.settle import settle_submission
 
 
@@ -152,27 +147,14 @@ def submit(
         AmbiguousSubmission: It is still open whether an array exists; submit again later.
     """
     renderer = Renderer(options.templates)
-    profiles = {name: with_overrides(profile, spec) for name, profile in profiles.items()}
-    expansion = expand(spec)
-    check_files(spec)
-    try:
-        wanted = {trial.resources for trial in expansion.trials}
-        places = {resources: find_places(resources, profiles) for resources in wanted}
-    except ShapeError as error:
-        raise spec.error(error.key, error.message) from None
-    everywhere = [place for found in places.values() for place in found]
-    short_times = warn_of_short_times(everywhere) if cluster != "local" else []
-    check_ceilings(spec, (place.shape for place in everywhere))
-    check_affordable(spec, everywhere)
-    trials = [(trial, places[trial.resources]) for trial in expansion.trials]
-    used = {place.name for place in everywhere}
-    profiles_in_order = profiles
-    profiles = {name: profile for name, profile in profiles.items() if name in used}
+    placed = place_trials(spec, profiles, cluster)
+    trials, used = placed.trials, {place.name for place in placed.places}
+    profiles = {name: profile for name, profile in placed.profiles.items() if name in used}
     sweep = SweepPaths(os.path.join(os.path.abspath(options.results), spec.name))
     workspace.check_same_spec(sweep, spec.file, spec.source_text)
     if options.dry_run:
         report = _dry_run(spec, profiles, options, cluster, trials)
-        report.warnings += [*expansion.warnings, *short_times]
+        report.warnings += placed.warnings
         return report
     _check_templates(renderer, sweep, spec, trials)
     here = options.here or (_ask_slurm() if cluster == "slurm" else None)
@@ -199,14 +181,14 @@ def submit(
         report.decisions, report.n_held = choice.judgement.decisions, choice.n_held
         report.n_foreign_holds = choice.n_foreign_holds
         report.opened, report.released = choice.judgement.opened, choice.judgement.released
-        report.warnings += [*expansion.warnings, *short_times]
+        report.warnings += placed.warnings
         report.warnings += choice.judgement.warnings
         if not options.is_round:
             skipped = (member.trial.resources for member in planned)
-            report.warnings += describe_skipped(skipped, profiles_in_order)
+            report.warnings += describe_skipped(skipped, placed.profiles)
         if (warning := workspace.group_warning(sweep)) is not None:
             report.warnings.append(warning)
-        report.n_earlier = _count_earlier(sweep, expansion.trials)
+        report.n_earlier = _count_earlier(sweep, (trial for trial, _ in trials))
         site = requeue_mode.SiteTexts()
         firsts = {member.partition: member for member in [*choice.waiting, *planned][::-1]}
         report.modes = {
@@ -231,7 +213,6 @@ def submit(
                 own.code = code
         gatekeeper.write_rules(sweep, spec, next(iter(profiles.values())), choice.canary.rule)
         report.warnings += warn_of_budget(spec, profiles, choice)
-        report.warnings += [] if spec.budget is None else warn_of_free(spec.budget, everywhere)
         if options.release:
             report.opened, report.released = open_and_release(scripts, choice, writer)
         report.canary = choice.canary.in_words()
@@ -269,16 +250,6 @@ def _ask_slurm() -> str:
     except ClusterUnreachable as error:
         words = f"Slurm does not answer: {error}; nothing was submitted; type it again later"
         raise ClusterUnreachable(words) from None
-
-
-def with_overrides(profile: PartitionProfile, spec: SweepSpec) -> PartitionProfile:
-    """Return a profile with what the sweep itself says of layout and requeuing."""
-    changes: dict[str, Any] = {}
-    if spec.layout is not None:
-        changes["layout"] = spec.layout
-    if spec.requeue is not None:
-        changes["requeue"] = spec.requeue
-    return dataclasses.replace(profile, **changes) if changes else profile
 
 
 def _check_templates(
