@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 if TYPE_CHECKING:
-    from arguments import StepPlan
+    from plans import StepPlan
     from trainer import TrialTrainer
 
 

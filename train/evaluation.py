@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from data import collate
+from batches import collate
 from tokenizer import IGNORED
 
 if TYPE_CHECKING:
-    from data import Examples
+    from batches import Examples
 
 
 class EvaluationStopped(Exception):

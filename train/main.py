@@ -14,16 +14,10 @@ import socket
 import sys
 from pathlib import Path
 
-from arguments import (
-    ArgumentMistake,
-    Arguments,
-    choose_threads,
-    fail,
-    parse_arguments,
-    plan_batch,
-    plan_steps,
-)
+from arguments import ArgumentMistake, Arguments, fail, parse_arguments, refuse_mistakes
 from launch import EXIT_CHECKPOINTED
+from machine import Machine
+from plans import choose_threads, plan_batch, plan_steps
 
 try:
     from orchestrator.runtime import session
@@ -102,13 +96,16 @@ def _train(arguments: Arguments) -> None:
         torch.set_num_threads(int(threads))
     if not torch.cuda.is_available() and arguments.deepspeed != "none":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    refuse_mistakes(arguments, Machine(_world_size(), torch.cuda.is_available()))
     import checkpoints
     from data import load_data
+    from evaluation import EvaluationStopped
     from models import build_model
 
     data = load_data(arguments)
     _leave_early()
     import trainer as trainers
+    from training_arguments import make_training_arguments
 
     gc.freeze()
     gc.enable()
@@ -120,9 +117,7 @@ def _train(arguments: Arguments) -> None:
         )
     batch = plan_batch(arguments, _world_size(), session.micro_batch_divisor())
     output_dir = Path(arguments.output_dir)
-    training_arguments = trainers.make_training_arguments(
-        arguments, batch, plan, arguments.output_dir
-    )
+    training_arguments = make_training_arguments(arguments, batch, plan, arguments.output_dir)
     torch.manual_seed(arguments.seed)
     model = build_model(arguments, data)
     trainer = trainers.TrialTrainer(arguments, training_arguments, model, data, plan)
@@ -150,7 +145,7 @@ def _train(arguments: Arguments) -> None:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if not trainer.is_preempted:
             trainer.report_end()
-    except trainers.EvaluationStopped:
+    except EvaluationStopped:
         trainer.is_preempted = True
     except trainers.NonFiniteLoss as error:
         sys.stderr.write(f"train/main.py: {error}\n")

@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import arguments
+import plans
 import pytest
-from arguments import ArgumentMistake, Arguments, parse_arguments, plan_batch, plan_steps
+from arguments import ArgumentMistake, Arguments, parse_arguments
+from plans import plan_batch, plan_steps
 
 from tests.train.conftest import ROOT
 
@@ -106,5 +108,5 @@ def test_steps_scale_scales_every_step_count():
     ],
 )
 def test_threads(given, environ, is_trial, expected):
-    chosen = arguments.choose_threads(Arguments(threads=given), environ, is_trial=is_trial)
+    chosen = plans.choose_threads(Arguments(threads=given), environ, is_trial=is_trial)
     assert chosen == expected

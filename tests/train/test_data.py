@@ -3,12 +3,14 @@
 import hashlib
 import json
 
+import batches
 import data
 import dialogues
 import numpy as np
 import pytest
 import tokenizer as tokenizers_
 from arguments import ArgumentMistake, Arguments
+from rows import read_rows, split_rows
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def test_mistake_in_jsonl_names_file_and_line(tmp_path, line, message):
     file = tmp_path / "mine.jsonl"
     file.write_text('{"prompt": "a", "response": "b"}\n\n' + line + "\n")
     with pytest.raises(ArgumentMistake) as caught:
-        list(data.read_rows(str(file)))
+        list(read_rows(str(file)))
     assert str(caught.value).startswith(f"{file}:3: ")
     assert message in str(caught.value)
 
@@ -119,8 +121,8 @@ def test_own_data_in_all_forms(tmp_path):
     jsonl.write_text("".join(json.dumps(row) + "\n" for row in rows))
     directory = tmp_path / "saved"
     Dataset.from_list(rows).save_to_disk(str(directory))
-    from_jsonl = [messages for messages, _ in data.read_rows(str(jsonl))]
-    assert from_jsonl == [messages for messages, _ in data.read_rows(str(directory))]
+    from_jsonl = [messages for messages, _ in read_rows(str(jsonl))]
+    assert from_jsonl == [messages for messages, _ in read_rows(str(directory))]
     assert from_jsonl[3] == [
         {"role": "user", "content": "q3"},
         {"role": "assistant", "content": "a3"},
@@ -131,7 +133,7 @@ def test_split_goes_by_content(tmp_path):
     file = tmp_path / "mine.jsonl"
     rows = [json.dumps({"prompt": f"q{i % 100}", "response": "a"}) + "\n" for i in range(200)]
     file.write_text("".join(rows))
-    train, held_back = data.split_rows(Arguments(data=str(file), eval_fraction=0.2))
+    train, held_back = split_rows(Arguments(data=str(file), eval_fraction=0.2))
     texts = [{repr(messages) for messages, _ in side} for side in (train, held_back)]
     assert not texts[0] & texts[1]  # each question stands twice, always on one side
     assert len(train) + len(held_back) == 200
@@ -174,12 +176,12 @@ def test_too_short_sequences_are_refused(tmp_path, monkeypatch):
 
 def examples(*lengths):
     pairs = [(list(range(1, n + 1)), [-100] + list(range(2, n + 1))) for n in lengths]
-    return data.Examples.from_pairs(pairs)
+    return batches.Examples.from_pairs(pairs)
 
 
 def test_collate_pads_with_nothing_to_learn():
     some = examples(3, 9)
-    batch = data.collate([some[0], some[1]], pad_id=0)
+    batch = batches.collate([some[0], some[1]], pad_id=0)
     assert batch["input_ids"].shape == (2, 16)
     assert batch["input_ids"][0, :4].tolist() == [1, 2, 3, 0]
     assert batch["labels"][0].tolist() == [-100, 2, 3] + [-100] * 13
@@ -188,11 +190,11 @@ def test_collate_pads_with_nothing_to_learn():
 
 def test_training_order_is_shuffled_passes():
     some = examples(*range(2, 12))
-    order = data.TrainingOrder(some, n_items=25, seed=1)
+    order = batches.TrainingOrder(some, n_items=25, seed=1)
     lengths = [len(order[i]["input_ids"]) for i in range(25)]
     assert sorted(lengths[:10]) == sorted(lengths[10:20]) == list(range(2, 12))
     assert lengths[:10] != lengths[10:20]
-    assert lengths == [len(data.TrainingOrder(some, 25, 1)[i]["input_ids"]) for i in range(25)]
-    other = [len(data.TrainingOrder(some, 25, 2)[i]["input_ids"]) for i in range(25)]
+    assert lengths == [len(batches.TrainingOrder(some, 25, 1)[i]["input_ids"]) for i in range(25)]
+    other = [len(batches.TrainingOrder(some, 25, 2)[i]["input_ids"]) for i in range(25)]
     assert lengths != other
     assert isinstance(order[0]["input_ids"], np.ndarray)

@@ -6,7 +6,7 @@ import types
 import evaluation
 import pytest
 import torch
-from data import Examples
+from batches import Examples
 
 
 class Always(torch.nn.Module):

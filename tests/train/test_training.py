@@ -54,15 +54,15 @@ def test_seed_decides(train_here):
 
 
 def test_divergence_is_reported_and_ends_the_program(train_here, capsys, monkeypatch):
-    import trainer
+    import transformers
 
-    real = trainer.Trainer.training_step
+    real = transformers.Trainer.training_step
 
     def diverge(self, *args, **kwargs):
         loss = real(self, *args, **kwargs)
         return loss * math.nan if self.state.global_step == 4 else loss
 
-    monkeypatch.setattr(trainer.Trainer, "training_step", diverge)
+    monkeypatch.setattr(transformers.Trainer, "training_step", diverge)
     with pytest.raises(SystemExit) as caught:
         train_here("nan")
     assert caught.value.code == 1

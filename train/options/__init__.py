@@ -1,0 +1,1 @@
+"""The arguments of ``main.py``, a file for each group; ``arguments.py`` joins them."""
