@@ -24,6 +24,8 @@ NAMED_SWEEP = $(if $(SWEEP),'$(SWEEP)')
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ORCHESTRATOR := $(BIN)/orchestrator
+# Cluster tests wait most of their time, so more workers than cores; each has a Slurm of its own.
+WORKERS ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help:  ## this list
@@ -117,11 +119,13 @@ cluster-down: .venv/.made  ## stop it
 # --- the project itself -------------------------------------------------------------------------
 
 .PHONY: test test-all kill-points preemption-matrix storm style golden bench
-test: .venv/.setup-dev style lint  ## all checks and tests, on a real Slurm where possible
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+test: .venv/.setup-dev style  ## all checks and tests, on a real Slurm where possible
+	@$(ORCHESTRATOR) lint
+	$(BIN)/python -m pytest -m 'not slow' $(WORKERS) $(ARGS)
 
-test-all: .venv/.setup-dev style lint  ## and the slow ones: the whole grid of 162 trials
-	$(BIN)/python -m pytest $(ARGS)
+test-all: .venv/.setup-dev style  ## and the slow ones: the whole grid of 162 trials
+	@$(ORCHESTRATOR) lint
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 kill-points: .venv/.setup-dev  ## kill `submit` 10,000 times: nothing lost or doubled
 	$(BIN)/python -m tests.faults.kill_points --n 10000 --processes 4 $(ARGS)

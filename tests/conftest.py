@@ -1,7 +1,8 @@
-"""What all tests share: recording golden files."""
+"""What all tests share: recording golden files, and the order in which they run."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,21 @@ import pytest
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # Tests type make commands: those must not get the ARGS of the `make test` that runs them.
+    for name in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "ARGS"):
+        os.environ.pop(name, None)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--record-golden", action="store_true", help="write the golden files anew; review the diff"
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the long ones go first, so that no worker is left alone with them at the end."""
+    items.sort(key=lambda item: 0 if "cluster" in item.keywords else 1)
 
 
 @pytest.fixture

@@ -2,8 +2,9 @@
 
 Does: starts it or takes the one that is up, gives each test the options it asks for, gives it
 a folder that an ordinary user can write to, and leaves no job and no broken daemon to the next
-test. Does not: share it between two pytest processes at once. Runs as root, on the machine of the
-cluster; where there can be none, tests that ask for it are skipped with the reason.
+test. Each of several pytest workers has a cluster of its own. Does not: share one between two
+pytest processes at once. Runs as root, on the machine of the cluster; where there can be none,
+tests that ask for it are skipped with the reason.
 
     def test_x(cluster, user_dir): ...                          # the default options
 
@@ -12,6 +13,7 @@ cluster; where there can be none, tests that ask for it are skipped with the rea
                                                                 # share one restart
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +21,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import USER, Cluster, ClusterError, ClusterOptions, ClusterUnavailable
+from tests.cluster.cluster import (
+    DEFAULT_ROOT,
+    USER,
+    Cluster,
+    ClusterError,
+    ClusterOptions,
+    ClusterUnavailable,
+)
 from tests.cluster.install import ensure_installed
 from tests.cluster.installation import Installation, reachable_installation
 from tests.cluster.user import COUNTER, User
@@ -29,6 +38,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "cluster_options(**options): options of the test cluster, see ClusterOptions"
     )
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:  # programs that the tests start look for it there, too
+        root = os.environ.get("ORCHESTRATOR_CLUSTER_DIR") or str(DEFAULT_ROOT)
+        os.environ["ORCHESTRATOR_CLUSTER_DIR"] = f"{root}-{worker}"
 
 
 @pytest.fixture(scope="session")

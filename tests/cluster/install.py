@@ -5,6 +5,7 @@ creates the user that submits the jobs. Does not: configure or start anything, n
 installed. Called by: tests/cluster/cluster.py as root, on the machine of the test cluster.
 """
 
+import fcntl
 import os
 import platform
 import pwd
@@ -45,6 +46,7 @@ _PROGRAMS = (
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _APT_TIMEOUT_S = 900
+_LOCK = "/run/lock/test-cluster-install"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -62,17 +64,21 @@ def ensure_installed() -> None:
         raise ClusterUnavailable(f"Slurm runs on Linux only, this is {platform.system()}")
     if os.geteuid() != 0:
         raise ClusterUnavailable("only root can start Slurm's daemons; run this as root")
-    missing = _missing_programs()
-    if missing:
-        if shutil.which("apt-get", path=SEARCH_PATH) is None:
-            raise ClusterUnavailable(
-                f"{', '.join(missing)} not installed, and no apt-get here to install it"
-            )
-        _install()
+    with open(_LOCK, "w") as lock:  # several pytest processes may come at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
         missing = _missing_programs()
         if missing:
-            raise ClusterUnavailable(f"still missing after apt-get install: {', '.join(missing)}")
-    ensure_user()
+            if shutil.which("apt-get", path=SEARCH_PATH) is None:
+                raise ClusterUnavailable(
+                    f"{', '.join(missing)} not installed, and no apt-get here to install it"
+                )
+            _install()
+            missing = _missing_programs()
+            if missing:
+                raise ClusterUnavailable(
+                    f"still missing after apt-get install: {', '.join(missing)}"
+                )
+        ensure_user()
 
 
 def ensure_user() -> pwd.struct_passwd:
