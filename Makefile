@@ -3,6 +3,7 @@
 #   SWEEP=    the spec (default: the sweep submitted last, else sweeps/demo.yaml)
 #   RESULTS=  the results folder (default: results)
 #   NAME=     a partition's name, for new-partition
+#   RATINGS=  a table of people's ratings (CSV), for collect
 #   TRIAL=    a trial's number, or its directory's name
 #   ARGS=     overrides and options for the command behind the target, such as
 #             ARGS='learning_rate=1e-5,3e-5 --dry-run'
@@ -14,6 +15,7 @@ SHELL := /bin/bash
 
 SWEEP ?=
 RESULTS ?= results
+RATINGS ?=
 ARGS ?=
 # Root's own Python often lies below /root, where the jobs of an ordinary user cannot reach it.
 PYTHON ?= $(shell if [ "$$(id -u)" = 0 ] && /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo /usr/bin/python3; else echo python3; fi)
@@ -66,7 +68,7 @@ setup-train: .venv/.setup-train  ## install what train/ needs too: PyTorch and m
 
 # --- sweeps -------------------------------------------------------------------------------------
 
-.PHONY: demo plan submit supervise status explain release collect reproduce doctor
+.PHONY: demo plan submit supervise status explain release collect ratings reproduce doctor
 demo: .venv/.setup-train  ## a small sweep of real trainings on this machine
 	$(ORCHESTRATOR) submit sweeps/demo.yaml --cluster local --results '$(RESULTS)' $(ARGS) || [ $$? -eq 1 ]
 	$(ORCHESTRATOR) collect sweeps/demo.yaml --results '$(RESULTS)'
@@ -90,7 +92,10 @@ release: .venv/.setup  ## go on after the gate closed: mended, or more budget
 	@$(ORCHESTRATOR) release $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
 
 collect: .venv/.setup  ## merge the results into a ranked leaderboard
-	@$(ORCHESTRATOR) collect $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
+	@$(ORCHESTRATOR) collect $(NAMED_SWEEP) --results '$(RESULTS)' $(if $(RATINGS),--ratings '$(RATINGS)') $(ARGS)
+
+ratings: .venv/.setup  ## a blind sheet of its answers, for people to rate
+	@$(ORCHESTRATOR) ratings $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
 
 reproduce: .venv/.setup  ## run one trial again, here, and compare: TRIAL=3
 	@$(ORCHESTRATOR) reproduce $(NAMED_SWEEP) --trial '$(TRIAL)' --results '$(RESULTS)' $(ARGS)
@@ -118,7 +123,7 @@ cluster-down: .venv/.made  ## stop it
 
 # --- the project itself -------------------------------------------------------------------------
 
-.PHONY: test test-all kill-points preemption-matrix storm style golden bench
+.PHONY: test test-all kill-points preemption-points preemption-matrix storm style golden bench bench-train
 test: .venv/.setup-dev style  ## all checks and tests, on a real Slurm where possible
 	@$(ORCHESTRATOR) lint
 	$(BIN)/python -m pytest -m 'not slow' $(WORKERS) $(ARGS)
@@ -129,6 +134,9 @@ test-all: .venv/.setup-dev style  ## and the slow ones: the whole grid of 162 tr
 
 kill-points: .venv/.setup-dev  ## kill `submit` 10,000 times: nothing lost or doubled
 	$(BIN)/python -m tests.faults.kill_points --n 10000 --processes 4 $(ARGS)
+
+preemption-points: .venv/.setup-dev  ## interrupt trainings anywhere: the same end to the bit
+	for kind in plain zero2 lora; do $(BIN)/python -m tests.train.preemption_points --kind $$kind $(ARGS) || exit 1; done
 
 preemption-matrix: .venv/.setup-dev  ## preempt in every way, into RESULTS.md
 	$(BIN)/python -m tests.cluster.preemption_matrix $(ARGS)
@@ -146,3 +154,6 @@ storm: .venv/.setup-dev  ## 100 trials while all breaks (Debian, as root)
 
 bench: .venv/.setup-dev  ## benchmarks, printed as ratios
 	$(BIN)/python -m tests.benchmarks
+
+bench-train: .venv/.setup-train  ## what each lever of training gives here
+	$(BIN)/python -m tests.benchmarks.bench_train $(ARGS)

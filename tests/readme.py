@@ -38,6 +38,11 @@ PLAN = "make plan SWEEP=sweeps/deepseek-sft.yaml ARGS='resources.gpus=8 resource
 EXPLAIN = "make explain TRIAL=3"
 # Of the demo: its numbers are the same again.
 REPRODUCE = "make reproduce TRIAL=3"
+# Of a sweep whose trials left answers; the sheet lies in its folder.
+RATINGS = [
+    "make ratings",
+    "make collect RATINGS=results/deepseek-sft/rating-sheet.csv",
+]
 DOCTOR = "make doctor"
 # The guide for sysadmins, typed in this order where Slurm has a new partition.
 PARTITION = [

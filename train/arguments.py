@@ -8,16 +8,46 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
+import functools
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
+import aliases
+import hub
+import surroundings
 from machine import Machine
-from options import batch, checkpoints, data, evaluation, model, optimizer, precision, run, steps
+from options import (
+    batch,
+    checkpoints,
+    curriculum,
+    data,
+    evaluation,
+    finetuning,
+    model,
+    optimizer,
+    precision,
+    run,
+    steps,
+    stopping,
+)
 
-_GROUPS = (model, data, batch, steps, optimizer, precision, evaluation, checkpoints, run)
+_GROUPS = (
+    model,
+    finetuning,
+    data,
+    batch,
+    curriculum,
+    steps,
+    stopping,
+    optimizer,
+    precision,
+    evaluation,
+    checkpoints,
+    run,
+)
 
 
 class ArgumentMistake(Exception):
@@ -32,40 +62,105 @@ class Arguments(
     evaluation.EvaluationOptions,
     precision.PrecisionOptions,
     optimizer.OptimizerOptions,
+    stopping.StoppingOptions,
     steps.StepOptions,
+    curriculum.CurriculumOptions,
     batch.BatchOptions,
     data.DataOptions,
+    finetuning.FinetuningOptions,
     model.ModelOptions,
 ):
     """The arguments as typed. The text under each field is also its ``--help``."""
 
 
-def parse_arguments(argv: Sequence[str]) -> Arguments:
-    """Parse and check the command line.
+def parse_arguments(argv: Sequence[str], machine: Machine | None = None) -> Arguments:
+    """Parse the command line, and refuse what cannot work on a machine (None: not known yet).
+
+    Raises:
+        ArgumentMistake: Unknown argument, wrong type, a value that is not allowed, or arguments
+            that do not go together.
+        SystemExit: ``--help``.
+    """
+    arguments, notes = read_arguments(argv, int(os.environ.get("WORLD_SIZE", "1")))
+    if os.environ.get("RANK", "0") == "0":
+        sys.stderr.write("".join(f"train/main.py: {note}\n" for note in notes))
+    refuse_mistakes(arguments, machine or Machine())
+    if missing := find_missing_model(arguments):
+        raise ArgumentMistake(missing)
+    if arguments.chat_template and not os.path.isfile(arguments.chat_template):
+        raise ArgumentMistake(f"--chat_template={arguments.chat_template}: no such file")
+    return arguments
+
+
+def find_missing_model(arguments: Arguments) -> str:
+    """Say that a model is not at hand; empty if it is."""
+    name = arguments.model
+    if os.path.isdir(name) or name in model.PRESETS:
+        return ""
+    if hub.is_name(name):
+        return hub.explain_missing(name, os.environ)
+    return (
+        f"--model={name}: neither {' nor '.join(model.PRESETS)} nor a local directory; give one of "
+        "them, a directory with config.json, weights and tokenizer, or org/name as on the hub"
+    )
+
+
+def read_arguments(argv: Sequence[str], world_size: int = 1) -> tuple[Arguments, tuple[str, ...]]:
+    """Parse the command line, in our names or in those of ``aliases``; check each by itself.
+
+    Args:
+        argv: The words.
+        world_size: Ranks, for what is given per device.
+
+    Returns:
+        The arguments, and what was not taken word by word, in lines for people.
 
     Raises:
         ArgumentMistake: Unknown argument, wrong type, or a value that is not allowed.
         SystemExit: ``--help``.
     """
-    parser = _Parser(
-        prog="train/main.py", allow_abbrev=False, description="Train a model; see train/README.md."
-    )
-    docs = _field_docs() if {"-h", "--help"} & set(argv) else {}
-    for field in dataclasses.fields(Arguments):
-        parser.add_argument(
-            f"--{field.name}",
-            type=_TYPES[str(field.type)],
-            default=field.default,
-            help=f"{docs.get(field.name)} Default: {field.default!r}",
-            metavar=field.name.upper(),
-        )
-    namespace, unknown = parser.parse_known_args(list(argv))
+    try:
+        translated = aliases.translate(argv, _field_types(), world_size)
+    except aliases.AliasMistake as error:
+        raise ArgumentMistake(str(error)) from None
+    parser = _make_parser(bool({"-h", "--help"} & set(argv)))
+    namespace, unknown = parser.parse_known_args(list(translated.words))
     if unknown:
         raise ArgumentMistake(_explain_unknown(unknown[0]))
     arguments = Arguments(**vars(namespace))
     _check(arguments)
-    refuse_mistakes(arguments, Machine())
-    return arguments
+    if not os.path.isdir(arguments.model):  # a directory by that name comes first
+        directory = hub.find_model(arguments.model, os.environ)
+        arguments = dataclasses.replace(arguments, model=directory or arguments.model)
+    return arguments, translated.notes
+
+
+@functools.cache
+def _field_types() -> dict[str, str]:
+    return {field.name: str(field.type) for field in dataclasses.fields(Arguments)}
+
+
+@functools.cache
+def _make_parser(has_help: bool) -> _Parser:
+    parser = _Parser(
+        prog="train/main.py",
+        usage="train/main.py [--ARGUMENT=VALUE ...]",
+        allow_abbrev=False,
+        description="Train a model; see train/README.md.",
+    )
+    docs = _field_docs() if has_help else {}
+    for options in reversed(Arguments.__bases__):
+        group = parser.add_argument_group((options.__doc__ or "").splitlines()[0].rstrip("."))
+        for field in dataclasses.fields(options):
+            default = "" if field.default == "" else f" Default: {field.default}"
+            group.add_argument(
+                f"--{field.name}",
+                type=_reader(field),
+                default=field.default,
+                help=f"{docs.get(field.name)}{default}",
+                metavar=field.type.upper() if isinstance(field.type, str) else "VALUE",
+            )
+    return parser
 
 
 def _check(arguments: Arguments) -> None:
@@ -87,14 +182,22 @@ def find_mistakes(arguments: Arguments, machine: Machine) -> Iterator[str]:
             yield from group.find_mistakes(arguments, machine)
 
 
+def may_change() -> frozenset[str]:
+    """Name the arguments that may differ between the attempts of one training."""
+    return frozenset(name for group in _GROUPS for name in getattr(group, "MAY_CHANGE", ()))
+
+
 def refuse_mistakes(arguments: Arguments, machine: Machine) -> None:
-    """Raise the first mistake.
+    """Raise the first mistake; on this machine, also one of what is around the trial.
 
     Raises:
         ArgumentMistake: There is one.
     """
     for mistake in find_mistakes(arguments, machine):
         raise ArgumentMistake(mistake)
+    if machine.is_here:
+        for mistake in surroundings.find_mistakes(arguments, machine, os.environ):
+            raise ArgumentMistake(mistake)
 
 
 def whole_number(text: str) -> int:
@@ -121,6 +224,13 @@ def _raise(error: Exception) -> NoReturn:
 _TYPES: dict[str, Any] = {"int": whole_number, "float": float, "str": str, "bool": truth}
 
 
+def _reader(field: dataclasses.Field[Any]) -> Any:
+    """Pick what reads a value; the optimizer's names have aliases, and any case will do."""
+    if field.name in optimizer.CHOICES:
+        return functools.partial(optimizer.spell, field.name)
+    return _TYPES[str(field.type)]
+
+
 class _Parser(argparse.ArgumentParser):
     """Reports a mistake in one line instead of usage and traceback."""
 
@@ -130,9 +240,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _explain_unknown(word: str) -> str:
     name = word.partition("=")[0]
-    known = [f"--{field.name}" for field in dataclasses.fields(Arguments)]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else "; see --help"
+    near = aliases.nearest(name.removeprefix("--"), _field_types())
+    hint = f"; did you mean --{near}?" if near else "; see --help"
     return f"unknown argument {name}{hint}"
 
 
@@ -149,9 +258,3 @@ def _field_docs() -> dict[str, str]:
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
                 docs[field.target.id] = text.value.value.replace("%", "%%")  # type: ignore
     return docs
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """End the program with one line on standard error."""
-    sys.stderr.write(f"train/main.py: {message}\n")
-    sys.exit(code)

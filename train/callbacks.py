@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from spacing import is_due
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class TrialCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Take up where the checkpoint was left."""
+        self.trainer.note_training_begins()
         self.trainer.begin()
 
     def on_step_begin(
@@ -51,15 +53,11 @@ class TrialCallback(TrainerCallback):
         is_last = step >= state.max_steps
         is_preempted = self.trainer.agree(step)  # waits for the device: the clock is right after
         self.trainer.progress["step_time_s"] += time.monotonic() - self._started
-        control.should_log = is_last or _is_due(step, self.plan.logging_steps)
-        control.should_evaluate = is_last or _is_due(step, self.plan.eval_steps)
+        control.should_log = is_last or is_due(step, self.trainer.log_every)
+        control.should_evaluate = is_last or is_due(step, self.plan.eval_steps)
         by_time = self.trainer.is_checkpoint_due
-        control.should_save = is_last or by_time or _is_due(step, self.plan.save_steps)
+        control.should_save = is_last or by_time or is_due(step, self.plan.save_steps)
         if is_preempted:
             self.trainer.is_preempted = True
             self.trainer.owe_evaluation(control)
             control.should_save = control.should_training_stop = True
-
-
-def _is_due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0

@@ -7,35 +7,71 @@ list; a damaged checkpoint is refused loudly and the one before it is used.
 
 Large files (above ``MAX_WHOLE_BYTES``) are checked by size and by their first and last MiB, not
 as a whole: re-reading 80 GB would eat the grace period of a preemption. Standard library only.
-Only rank 0 calls this, on the compute node; the directory belongs to the trial, not to a job.
+Runs on the compute node: rank 0 writes and decides, each rank flushes its node's files and checks
+what it will read. The directory belongs to the trial, not to a job.
+
+On disk there are at most the kept checkpoints (``--keep_checkpoints``, at least 2) and the one
+that is being written.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
+
+from arguments import ArgumentMistake
+
+from orchestrator.runtime import failpoint
 
 COMPLETE = "COMPLETE.json"
 PREFIX = "checkpoint-"
 TEMPORARY = ".tmp-"
 MAX_WHOLE_BYTES = 64 * 2**20
+REFUSED = "REFUSED.txt"
 _PIECE_BYTES = 2**20
+_OF_ONE_RANK = re.compile(r"(?:^|/)(?:rng_state|progress)_(\d+)\.")
 
 
 class CheckpointDamaged(Exception):
     """A checkpoint that must not be used; the text says why."""
 
 
+class AgreedMistake(ArgumentMistake):
+    """A user's mistake that all ranks know of; the first one says it."""
+
+
+class CheckpointFailure(Exception):
+    """The program must end with exit code 1 and this line; all ranks know of it."""
+
+
+class SaveFailed(CheckpointFailure):
+    """The last checkpoint of this attempt could not be written; older ones are as they were."""
+
+
+class NoneUsable(CheckpointFailure):
+    """There are checkpoints, and all of them were refused."""
+
+
+class LoadFailed(CheckpointFailure):
+    """A checkpoint that looked well does not load on this rank."""
+
+
 def make_staging(output_dir: Path, step: int) -> Path:
-    """Make an empty directory to write the checkpoint of ``step`` into."""
+    """Make an empty directory to write the checkpoint of ``step`` into.
+
+    What killed attempts left behind goes first: there may be no room for both.
+    """
+    _clear_temporaries(output_dir)
     staging = staging_path(output_dir, step)
-    shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
+    failpoint.reach("checkpoint.staging.after")
     return staging
 
 
@@ -59,31 +95,78 @@ def publish(written: Path, output_dir: Path, step: int, details: dict[str, objec
     files = {}
     for path in _files(written):
         _flush(path)
+        failpoint.reach("checkpoint.flush.after")
         files[str(path.relative_to(written))] = [path.stat().st_size, checksum(path)]
     marker = written / COMPLETE
     marker.write_text(json.dumps({"step": step, **details, "files": files}, indent=1))
     _flush(marker)
     for directory, _, _ in os.walk(written):
         _flush(Path(directory))
+    failpoint.reach("checkpoint.marker.after")
     final = output_dir / f"{PREFIX}{step}"
     if final.exists():  # damaged, or of an attempt that did this step too
         _discard(final)
     os.rename(written, final)
+    failpoint.reach("checkpoint.rename.after")
     _flush(output_dir)
     return final
 
 
-def find_newest(output_dir: Path) -> tuple[Path, int] | None:
-    """Find the newest complete checkpoint and its step; say on standard error what is refused."""
+def flush_share(written: Path, index: int, n_shares: int) -> None:
+    """Bring every ``n_shares``-th file to disk, from the ``index``-th on.
+
+    What a node holds back in memory only that node can flush: the ranks of each node go through
+    all files together.
+
+    Raises:
+        OSError: The disk is full, or away: some file systems say so only now.
+    """
+    for path in list(_files(written))[index::n_shares]:
+        _flush(path)
+
+
+def find_newest(output_dir: Path, skip: Collection[int] = ()) -> tuple[Path, int] | None:
+    """Find the newest complete checkpoint and its step; say on standard error what is refused.
+
+    Args:
+        output_dir: Where checkpoints are.
+        skip: Steps that are refused already.
+    """
     for step in reversed(list_steps(output_dir)):
+        if step in skip:
+            continue
         path = output_dir / f"{PREFIX}{step}"
         try:
             verify(path)
         except CheckpointDamaged as error:
-            sys.stderr.write(f"REFUSED checkpoint {path}: {error}; trying the one before it\n")
+            say_refused(path, str(error))
         else:
             return path, step
     return None
+
+
+def say_refused(checkpoint: Path, reason: str) -> None:
+    """Say on standard error that a checkpoint is passed over."""
+    sys.stderr.write(f"REFUSED checkpoint {checkpoint}: {reason}; trying the one before it\n")
+
+
+def refuse(checkpoint: Path, reason: str) -> None:
+    """Mark a checkpoint so that no later attempt takes it; it stays to be looked at."""
+    (checkpoint / REFUSED).write_text(reason + "\n")
+
+
+def raise_if_any(output_dir: Path) -> None:
+    """Refuse to start from nothing where checkpoints are, none of which can be used.
+
+    Raises:
+        NoneUsable: There are some.
+    """
+    n_refused = len(list_steps(output_dir))
+    if n_refused:
+        raise NoneUsable(
+            f"{output_dir}: none of {n_refused} checkpoint(s) can be used, for the reasons above; "
+            "to start again from nothing, move or delete them"
+        )
 
 
 def list_steps(output_dir: Path) -> list[int]:
@@ -96,19 +179,49 @@ def list_steps(output_dir: Path) -> list[int]:
     return sorted(int(step) for step in steps if step.isdigit())
 
 
-def verify(checkpoint: Path) -> None:
-    """Check every file of a checkpoint against its list.
+def read_marker(checkpoint: Path) -> dict[str, Any]:
+    """Read ``COMPLETE.json``.
 
     Raises:
-        CheckpointDamaged: No list, or a file that is missing, cut or changed.
+        CheckpointDamaged: It is not there, or is not what ``publish`` writes.
     """
     try:
-        files: dict[str, list[int]] = json.loads((checkpoint / COMPLETE).read_text())["files"]
+        marker: dict[str, Any] = json.loads((checkpoint / COMPLETE).read_text())
+        for n_bytes, expected in marker["files"].values():
+            int(n_bytes), int(expected)
     except FileNotFoundError:
         raise CheckpointDamaged(f"it has no {COMPLETE}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointDamaged(f"{COMPLETE} cannot be read: {error}") from None
-    for name, (n_bytes, expected) in files.items():
+    return marker
+
+
+def files_of_rank(checkpoint: Path, rank: int) -> list[str]:
+    """Name the files that a rank reads: all but those that belong to one other rank.
+
+    Raises:
+        CheckpointDamaged: As ``read_marker``.
+    """
+    owners = ((name, _OF_ONE_RANK.search(name)) for name in read_marker(checkpoint)["files"])
+    return [name for name, owner in owners if owner is None or int(owner[1]) == rank]
+
+
+def verify(checkpoint: Path, rank: int | None = None) -> None:
+    """Check the files of a checkpoint against its list.
+
+    Args:
+        checkpoint: Its directory.
+        rank: Check only what this rank reads; None: everything.
+
+    Raises:
+        CheckpointDamaged: No list, or a file that is missing, cut or changed; or it was refused
+            by an earlier attempt.
+    """
+    files: dict[str, list[int]] = read_marker(checkpoint)["files"]
+    if (checkpoint / REFUSED).exists():
+        raise CheckpointDamaged((checkpoint / REFUSED).read_text().strip())
+    for name in files if rank is None else files_of_rank(checkpoint, rank):
+        n_bytes, expected = files[name]
         path = checkpoint / name
         if not path.is_file():
             raise CheckpointDamaged(f"{name} is missing")
@@ -118,11 +231,31 @@ def verify(checkpoint: Path) -> None:
             raise CheckpointDamaged(f"{name} has changed since it was written")
 
 
-def rotate(output_dir: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints, and what killed attempts left behind."""
-    for step in list_steps(output_dir)[:-keep]:
-        _discard(output_dir / f"{PREFIX}{step}")
-    for name in os.listdir(output_dir):
+def rotate(
+    output_dir: Path, keep: int, refused: Collection[int] = (), protect: Collection[int] = ()
+) -> None:
+    """Delete all but the newest ``keep`` checkpoints, and what killed attempts left behind.
+
+    Args:
+        output_dir: Where checkpoints are.
+        keep: Complete checkpoints to keep.
+        refused: Steps of damaged ones: they go, and do not count as kept.
+        protect: Steps whose checkpoints stay whatever their age.
+    """
+    steps = list_steps(output_dir)
+    kept = [step for step in steps if step not in refused][-keep:]
+    for step in steps:
+        if step not in kept and step not in protect:
+            _discard(output_dir / f"{PREFIX}{step}")
+    _clear_temporaries(output_dir)
+
+
+def _clear_temporaries(output_dir: Path) -> None:
+    try:
+        names = os.listdir(output_dir)
+    except FileNotFoundError:
+        return
+    for name in names:
         if name.startswith(TEMPORARY):
             shutil.rmtree(output_dir / name, ignore_errors=True)
 

@@ -1,22 +1,24 @@
-"""The exact loss over all answer tokens of a data set, and its perplexity.
+"""Exact evaluation: what a task measures, summed over all of a data set's tokens or pairs.
 
-Not a mean of batch means: batches hold different numbers of answer tokens.
+Not a mean of batch means: batches hold different numbers of labelled tokens. Sums are float64, so
+the batch size and the number of ranks change the result by rounding only.
 """
 
 from __future__ import annotations
 
-# B batch, T tokens, V vocabulary, N answer tokens of the batch
+# B batch, T tokens, V vocabulary, C classes, N labelled tokens of the batch
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from batches import collate
+from tasks import find_task
 from tokenizer import IGNORED
 
 if TYPE_CHECKING:
     from batches import Examples
+    from tasks import Task
 
 
 class EvaluationStopped(Exception):
@@ -24,7 +26,8 @@ class EvaluationStopped(Exception):
 
 
 @torch.no_grad()
-def evaluate_answers(
+def sum_over(
+    task: Task,
     model: torch.nn.Module,
     examples: Examples,
     *,
@@ -34,14 +37,15 @@ def evaluate_answers(
     rank: int = 0,
     world_size: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
-) -> float:
-    """Return the mean negative log-likelihood in nats over all answer tokens.
+) -> torch.Tensor:
+    """Sum what a task measures over a data set, each example once.
 
     Every rank takes every ``world_size``-th batch, and all run the same number of batches, since
     a sharded model needs all ranks in each forward pass. No random number is drawn.
 
     Args:
-        model: A causal language model.
+        task: Says how examples are stacked and what is measured.
+        model: A model of the task's class.
         examples: The evaluation data.
         batch_size: Sequences per forward pass and rank.
         pad_id: Token id that fills short sequences.
@@ -50,6 +54,9 @@ def evaluate_answers(
         world_size: Number of processes.
         should_stop: Asked before each batch; all ranks must get the same answer.
 
+    Returns:
+        ``task.measure`` summed over all batches and ranks: float64 numbers on the CPU.
+
     Raises:
         EvaluationStopped: ``should_stop`` said so.
     """
@@ -57,7 +64,7 @@ def evaluate_answers(
     model.eval()
     order = np.argsort(-examples.lengths(), kind="stable")  # similar lengths: little padding
     n_batches = math.ceil(len(order) / batch_size)
-    total = torch.zeros(2, dtype=torch.float64)  # summed loss in nats, number of answer tokens
+    total = torch.zeros((), dtype=torch.float64)
     try:
         for first in range(0, n_batches, world_size):
             if should_stop():
@@ -65,26 +72,41 @@ def evaluate_answers(
             index = first + rank
             is_mine = index < n_batches
             chosen = order[index * batch_size : (index + 1) * batch_size] if is_mine else order[:1]
-            batch = collate([examples[int(i)] for i in chosen], pad_id)
-            labels = batch.pop("labels").to(device)  # (B, T)
+            batch = task.collate([examples[int(i)] for i in chosen], pad_id)
+            labels = batch.pop("labels").to(device)  # (B, T) or (B,)
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
-            logits = model(**batch).logits  # (B, T, V)
-            if is_mine:
-                total += sum_loss(logits, labels).cpu()
+            logits = model(**batch).logits  # (B, T, V) or (B, C)
+            sums = task.measure(logits, labels).cpu()
+            total = total + (sums if is_mine else torch.zeros_like(sums))
     finally:
         model.train(was_training)
     if world_size > 1:
         moved = total.to(device)
         torch.distributed.all_reduce(moved)
         total = moved.cpu()
-    return float(total[0] / total[1])
+    return total
+
+
+def evaluate(
+    task: Task, model: torch.nn.Module, examples: Examples, **options: Any
+) -> dict[str, float]:
+    """Return the task's metrics over a data set; arguments and exceptions as ``sum_over``."""
+    return task.summarize(sum_over(task, model, examples, **options))
+
+
+def evaluate_answers(model: torch.nn.Module, examples: Examples, **options: Any) -> float:
+    """Return the mean negative log-likelihood in nats over all labelled tokens.
+
+    Arguments and exceptions as ``sum_over``; the model predicts tokens.
+    """
+    return evaluate(find_task("sft"), model, examples, **options)["eval_loss"]
 
 
 def sum_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Sum the loss over the answer tokens; token t + 1 is predicted at position t.
+    """Sum the loss over the labelled tokens; token t + 1 is predicted at position t.
 
     Returns:
-        Two float64 numbers: loss in nats, and the number of answer tokens.
+        Two float64 numbers: loss in nats, and the number of labelled tokens.
     """
     targets = labels[:, 1:]  # (B, T - 1)
     chosen = targets != IGNORED

@@ -1,7 +1,8 @@
 """Starts one process per GPU on this node: ``python train/launch.py --ranks=8 train/main.py ...``.
 
 Like torchrun on one node, but made for preemption: SIGUSR2 and SIGTERM are passed on to every
-rank, which then has the whole grace period, and exit code 75 of the ranks is the exit code here.
+rank, which then has the whole grace period, and exit code 75 of the ranks is the exit code here; of
+failures it is the first one's. What all ranks have to say is said once (``is_first_to_say``).
 (torchrun dies of SIGUSR2, kills its workers 30 s after SIGTERM, and exits 1 for any failure.)
 
 Standard library only. For several nodes use torchrun; see train/README.md.
@@ -9,11 +10,14 @@ Standard library only. For several nodes use torchrun; see train/README.md.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from types import FrameType
 
@@ -21,6 +25,23 @@ EXIT_CHECKPOINTED = 75  # as in orchestrator.runtime.session
 _POLL_S = 0.1
 # What the others get to end by themselves once a rank has failed.
 _FAILURE_GRACE_S = 10.0
+# Number of an open file that the ranks share: the lines that one of them has said.
+_SAID = "LAUNCH_SAID_FD"
+
+
+def is_first_to_say(line: str) -> bool:
+    """Tell a rank whether no other of this node has said the same; without ``launch.py`` it is."""
+    with contextlib.suppress(KeyError, ValueError, OSError):
+        shared = int(os.environ[_SAID])
+        fcntl.lockf(shared, fcntl.LOCK_EX)
+        try:
+            said = os.pread(shared, os.fstat(shared).st_size, 0)
+            if line.encode() in said.split(b"\0"):
+                return False
+            os.pwrite(shared, line.encode() + b"\0", len(said))
+        finally:
+            fcntl.lockf(shared, fcntl.LOCK_UN)
+    return True
 
 
 def launch(n_ranks: int, command: list[str]) -> int:
@@ -37,13 +58,18 @@ def launch(n_ranks: int, command: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, remember)
     port = _free_port()
-    ranks = [
-        subprocess.Popen([sys.executable, *command], env=_environment(rank, n_ranks, port))
-        for rank in range(n_ranks)
-    ]
+    with tempfile.TemporaryFile() as said:
+        ranks = [
+            subprocess.Popen(
+                [sys.executable, *command],
+                env={**_environment(rank, n_ranks, port), _SAID: str(said.fileno())},
+                pass_fds=(said.fileno(),),
+            )
+            for rank in range(n_ranks)
+        ]
     failed_at = None
     first_failure = 0
-    while any(rank.poll() is None for rank in ranks):
+    while None in [rank.poll() for rank in ranks]:  # each is asked: a later one may have failed
         while received:
             number = received.pop(0)
             for rank in ranks:

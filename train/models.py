@@ -1,21 +1,49 @@
-"""The models: two tiny ones with random weights, or any local model directory.
+"""The models: presets with random weights, or any local model directory.
 
+``build_model`` = a preset or a directory, then adapters on it if ``--finetuning`` asks for them.
 Runs on the compute node. Nothing is ever downloaded.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import pickle
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
-from arguments import ArgumentMistake, Arguments
+from arguments import ArgumentMistake, Arguments, find_missing_model
+from options.model import PRESETS
+from safetensors import SafetensorError
 
 if TYPE_CHECKING:
     from data import Data
     from transformers import PreTrainedConfig, PreTrainedModel
 
-PRESETS = ("tiny-deepseek", "tiny-llama")
+# Random starts: two to learn and test with, two for measurements on a CPU and on a GPU.
+LLAMAS = {
+    "tiny-llama": {
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
+    "small-llama": {  # 2 million parameters
+        "hidden_size": 192,
+        "intermediate_size": 512,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+    },
+    "llama-1b": {  # the shape of Llama 3.2 1B: 1.0 billion parameters with our small vocabulary
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
+}
 
 
 def build_model(arguments: Arguments, data: Data) -> PreTrainedModel:
@@ -24,27 +52,49 @@ def build_model(arguments: Arguments, data: Data) -> PreTrainedModel:
     Raises:
         ArgumentMistake: No such preset or directory, or one that does not load.
     """
+    model = build_base(arguments, data)
+    model.config.use_cache = False
+    if arguments.finetuning == "full":
+        return model
+    import adapters  # lazy: most trials are without
+
+    return adapters.adapt(model, arguments)  # type: ignore[return-value] # it acts as one
+
+
+def build_base(arguments: Arguments, data: Data) -> PreTrainedModel:
+    """Build or load the model itself, with qlora in 4 bits; see ``build_model``."""
+    is_quantized = arguments.finetuning == "qlora"
     if arguments.model in PRESETS:
         model = _build_preset(arguments, data)
-    elif os.path.isdir(arguments.model):
-        model = _load_directory(arguments, data)
-    else:
-        raise ArgumentMistake(
-            f"--model={arguments.model}: neither {' nor '.join(PRESETS)} nor a local directory"
-        )
-    model.config.use_cache = False
-    return model
+        if is_quantized:
+            import adapters
+
+            model = adapters.quantize(model, arguments)
+        return model
+    if os.path.isdir(arguments.model):
+        if is_quantized:
+            import adapters
+
+            config = adapters.quantization_config(arguments)
+            model = _load_directory(arguments, data, quantization_config=config)
+            return adapters.train_in_four_bits(model)
+        return _load_directory(arguments, data)
+    raise ArgumentMistake(find_missing_model(arguments))
 
 
 def _build_preset(arguments: Arguments, data: Data) -> PreTrainedModel:
     # Lazy, one model's code instead of all: importing AutoModel alone takes longer than a step.
-    if arguments.model == "tiny-llama":
-        from transformers import LlamaForCausalLM
+    # The class is named in full by the task, as LlamaForCausalLM.
+    if arguments.model in LLAMAS:
+        from transformers.models.llama import modeling_llama as models
 
-        return LlamaForCausalLM(tiny_llama(arguments, data))
-    from transformers import DeepseekV3ForCausalLM
+        config, family = configure_llama(arguments, data), "Llama"
+    else:
+        from transformers.models.deepseek_v3 import modeling_deepseek_v3 as models
 
-    return DeepseekV3ForCausalLM(tiny_deepseek(arguments, data))
+        config, family = tiny_deepseek(arguments, data), "DeepseekV3"
+    config.update(data.task.model_config(data.labels, data.pad_id))
+    return getattr(models, family + data.task.architecture)(config)
 
 
 def tiny_deepseek(arguments: Arguments, data: Data) -> PreTrainedConfig:
@@ -84,17 +134,13 @@ def tiny_deepseek(arguments: Arguments, data: Data) -> PreTrainedConfig:
     )
 
 
-def tiny_llama(arguments: Arguments, data: Data) -> PreTrainedConfig:
-    """Configure a Llama of 150 000 parameters: the plain alternative without experts."""
+def configure_llama(arguments: Arguments, data: Data) -> PreTrainedConfig:
+    """Configure a Llama of the preset's size: the plain alternative without experts."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
+        **LLAMAS[arguments.model],
         vocab_size=data.vocab_size,
-        hidden_size=64,
-        intermediate_size=160,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         max_position_embeddings=max(512, arguments.seq_len),
         attention_dropout=arguments.attention_dropout,
         tie_word_embeddings=True,
@@ -104,20 +150,37 @@ def tiny_llama(arguments: Arguments, data: Data) -> PreTrainedConfig:
     )
 
 
-def _load_directory(arguments: Arguments, data: Data) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
+# What damaged or foreign files make the libraries raise.
+_UNLOADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    KeyError,
+    EOFError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+
+
+def _load_directory(arguments: Arguments, data: Data, **extra: Any) -> PreTrainedModel:
+    import transformers
 
     try:
         # fp32 weights: autocast or DeepSpeed lower the precision of the arithmetic, not these.
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loaded = getattr(transformers, f"AutoModel{data.task.architecture}").from_pretrained(
             arguments.model,
             local_files_only=True,
+            output_loading_info=True,
             dtype=torch.float32,
             attention_dropout=arguments.attention_dropout,
+            **data.task.model_config(data.labels, data.pad_id),
+            **extra,
         )
-    except (OSError, ValueError, TypeError) as error:
-        first_line = str(error).strip().splitlines()[0]
+    except _UNLOADABLE as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArgumentMistake(f"--model={arguments.model}: does not load: {first_line}") from None
+    _refuse_incomplete(arguments, model, loaded["missing_keys"])
     n_embeddings = model.get_input_embeddings().weight.shape[0]
     if data.vocab_size > n_embeddings:
         raise ArgumentMistake(
@@ -125,3 +188,26 @@ def _load_directory(arguments: Arguments, data: Data) -> PreTrainedModel:
             f"embeds only {n_embeddings}"
         )
     return model
+
+
+def _refuse_incomplete(
+    arguments: Arguments, model: PreTrainedModel, missing: Iterable[str]
+) -> None:
+    """Refuse a model of which weights are missing, which transformers starts at random.
+
+    A classifier's head is new, and so is the pooler before it, which encoders do not always have.
+    """
+    is_classifier = type(model).__name__.endswith("ForSequenceClassification")
+    inner = f"{model.base_model_prefix}."
+    lacking = sorted(
+        name
+        for name in missing
+        if not (is_classifier and (not name.startswith(inner) or ".pooler." in name))
+    )
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise ArgumentMistake(
+            f"--model={arguments.model}: its weights lack {', '.join(lacking[:3])}{more}, which "
+            "would start at random; config.json and weights are not of one model, or a file is "
+            "missing"
+        )

@@ -1,7 +1,12 @@
-"""AdamW and LAMB with parameter groups for weight decay, also under DeepSpeed's ZeRO.
+"""The optimizers by name, with parameter groups; LAMB also under DeepSpeed's ZeRO.
 
-The Trainer of transformers knows no LAMB (``--optim lamb`` is refused there), so it comes from
-pytorch_optimizer. LAMB: arXiv 1904.00962.
+AdamW (arXiv 1711.05101), Adafactor (1804.04235) and SGD are torch's, LAMB (1904.00962) and Lion
+(2302.06675) pytorch_optimizer's (the Trainer of transformers knows no LAMB), Muon is in ``muon``.
+
+Under ZeRO every rank updates flat parts of the tensors: right for AdamW, Lion and SGD, which take
+element by element; LAMB has ``ShardedLamb`` for stages 1 and 2; Adafactor and Muon need whole
+matrices and are refused (``options.optimizer.sharding_mistake``), as all three are with tensor
+parallelism. Fused AdamW on a GPU has not been measured here.
 """
 
 from __future__ import annotations
@@ -9,79 +14,97 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from parameter_groups import group_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ADAM_BETAS = (0.9, 0.999)
-ADAM_EPS = 1e-8
-LAMB_EPS = 1e-6
+    from options.optimizer import OptimizerOptions
+
 # pytorch_optimizer's bound on the norm of the weights, phi of the paper's section 3.
 LAMB_MAX_WEIGHT_NORM = 10.0
 
 
-def group_parameters(
-    model: torch.nn.Module, weight_decay: float, *, one_each: bool = False
-) -> list[dict[str, Any]]:
-    """Group the trainable parameters: matrices decay, vectors (norms, biases) do not.
-
-    Args:
-        model: The model; tied weights count once.
-        weight_decay: Weight decay of the matrices, per unit of learning rate.
-        one_each: Put every tensor into a group of its own. ZeRO joins the tensors of a group into
-            one flat tensor; a group each keeps the layers apart for LAMB.
-    """
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in trainable if p.ndim >= 2]
-    others = [p for p in trainable if p.ndim < 2]
-    if one_each:
-        return [
-            {"params": [p], "weight_decay": weight_decay if p.ndim >= 2 else 0.0}
-            for p in (*decayed, *others)
-        ]
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-
-
 def build_optimizer(
-    name: str,
+    options: OptimizerOptions,
     model: torch.nn.Module,
-    learning_rate: float,
-    weight_decay: float,
     *,
     is_sharded: bool = False,
+    on_gpu: bool = False,
 ) -> torch.optim.Optimizer:
-    """Build ``adamw`` or ``lamb``.
+    """Build the optimizer of ``--optimizer``.
 
     Args:
-        name: One of ``arguments.OPTIMIZERS``.
+        options: The arguments, checked.
         model: The model whose parameters are trained.
-        learning_rate: Peak learning rate.
-        weight_decay: For matrices.
-        is_sharded: True under DeepSpeed, where each rank holds a part of every group.
+        is_sharded: True under ZeRO 1 and 2, where each rank holds a part of every group.
+        on_gpu: Whether it will step on a GPU: then AdamW is fused, unless told otherwise.
+
+    Raises:
+        ArgumentMistake: A ratio for a part of the model that is not trained.
     """
+    name, lr = options.optimizer, options.learning_rate
+    groups = group_parameters(
+        model,
+        options,
+        one_each=is_sharded and name == "lamb",
+        splits_hidden=name == "muon",
+    )
     if name == "adamw":
-        groups = group_parameters(model, weight_decay)
-        return torch.optim.AdamW(groups, lr=learning_rate, betas=ADAM_BETAS, eps=ADAM_EPS)
-    groups = group_parameters(model, weight_decay, one_each=is_sharded)
+        fused = {"auto": on_gpu or None, "true": True, "false": False}[options.fused]
+        return torch.optim.AdamW(groups, lr, betas=_betas(options), eps=_eps(options), fused=fused)
+    if name == "lamb":
+        return _build_lamb(options, groups, is_sharded=is_sharded)
+    if name == "adafactor":
+        return torch.optim.Adafactor(groups, lr)
+    if name == "lion":
+        # Lazy here and below: importing pytorch_optimizer takes 0.4 s.
+        from pytorch_optimizer.optimizer.lion import Lion
+
+        return Lion(groups, lr, betas=_betas(options, beta2=0.99))
+    if name == "muon":
+        from muon import MuonWithAdamW
+
+        momentum = _or_own(options.momentum, 0.95)
+        return MuonWithAdamW(
+            groups, lr, momentum=momentum, betas=_betas(options), eps=_eps(options)
+        )
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr, momentum=_or_own(options.momentum, 0.9))
+    raise ValueError(f"no such optimizer: {name}")
+
+
+def _build_lamb(
+    options: OptimizerOptions, groups: list[dict[str, Any]], *, is_sharded: bool
+) -> torch.optim.Optimizer:
+    lr, betas, eps = options.learning_rate, _betas(options), _eps(options, 1e-6)
     if is_sharded:
-        return ShardedLamb(groups, lr=learning_rate)
-    # Lazy: importing pytorch_optimizer takes 0.4 s.
+        return ShardedLamb(groups, lr, betas, eps)
     from pytorch_optimizer.optimizer.lamb import Lamb
 
     return Lamb(
         groups,
-        lr=learning_rate,
-        betas=ADAM_BETAS,
-        eps=LAMB_EPS,
+        lr=lr,
+        betas=betas,
+        eps=eps,
         # Adds the decay to the update before the trust ratio, as the paper does.
         weight_decouple=False,
         # By default 4.1 divides the step by 1 - beta1^t after the trust ratio: the first steps
         # would be 10, 5.3, 3.7, ... times the learning rate, which undoes a warm-up.
         adam_debias=True,
     )
+
+
+def _betas(options: OptimizerOptions, beta2: float = 0.999) -> tuple[float, float]:
+    return _or_own(options.adam_beta1, 0.9), _or_own(options.adam_beta2, beta2)
+
+
+def _eps(options: OptimizerOptions, own: float = 1e-8) -> float:
+    return _or_own(options.adam_epsilon, own)
+
+
+def _or_own(value: float, own: float) -> float:
+    return own if value < 0 else value
 
 
 class ShardedLamb(torch.optim.Optimizer):
@@ -94,9 +117,15 @@ class ShardedLamb(torch.optim.Optimizer):
     Each group must hold one tensor (``group_parameters(one_each=True)``).
     """
 
-    def __init__(self, params: Iterable[dict[str, Any]], lr: float):
+    def __init__(
+        self,
+        params: Iterable[dict[str, Any]],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+    ):
         """Set up; weight decay comes with the groups."""
-        super().__init__(params, {"lr": lr, "betas": ADAM_BETAS, "eps": LAMB_EPS})
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
@@ -114,8 +143,9 @@ class ShardedLamb(torch.optim.Optimizer):
         # (tensors, 2): norm of the weights, norm of the update
         norms = _sum_over_ranks(squares).sqrt().view(-1, 2)
         weight_norms = norms[:, 0].clamp(max=LAMB_MAX_WEIGHT_NORM)
+        eps = self.defaults["eps"]
         ratios = torch.where(
-            (norms[:, 0] > 0) & (norms[:, 1] > 0), weight_norms / (norms[:, 1] + LAMB_EPS), 1.0
+            (norms[:, 0] > 0) & (norms[:, 1] > 0), weight_norms / (norms[:, 1] + eps), 1.0
         )
         for (group, weight, update), ratio in zip(pieces, ratios, strict=True):
             weight.add_(update.mul_(ratio), alpha=-group["lr"])

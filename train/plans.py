@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 
 from arguments import ArgumentMistake, Arguments
+from deepspeed_config import model_ranks
+from options.optimizer import DEFAULT_WARMUP_STEPS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,13 @@ class BatchPlan:
     """Forward passes per optimizer step on one rank."""
     world_size: int
     """Ranks."""
+    tensor_parallel: int = 1
+    """Ranks that share one copy of the model and see the same sequences."""
+
+    @property
+    def data_ranks(self) -> int:
+        """Ranks, or groups of them, that see sequences of their own."""
+        return self.world_size // self.tensor_parallel
 
 
 def plan_batch(arguments: Arguments, world_size: int, divisor: int = 1) -> BatchPlan:
@@ -36,7 +45,13 @@ def plan_batch(arguments: Arguments, world_size: int, divisor: int = 1) -> Batch
     Raises:
         ArgumentMistake: It does not divide, or cannot become smaller.
     """
-    plan = _split_batch(arguments, world_size)
+    shared = model_ranks(arguments.deepspeed)
+    if world_size % shared:
+        raise ArgumentMistake(
+            f"--deepspeed={arguments.deepspeed}: tensor_parallel.autotp_size {shared} does not "
+            f"divide the {world_size} ranks"
+        )
+    plan = _split_batch(arguments, world_size // shared)
     if divisor // 2 >= plan.per_device:
         raise ArgumentMistake(
             f"CUDA is out of memory with a micro-batch of 1 (--batch_size={arguments.batch_size}); "
@@ -44,7 +59,7 @@ def plan_batch(arguments: Arguments, world_size: int, divisor: int = 1) -> Batch
         )
     wanted = max(1, plan.per_device // divisor)
     part = next(size for size in range(wanted, 0, -1) if plan.per_device % size == 0)
-    return BatchPlan(part, plan.accumulation * plan.per_device // part, world_size)
+    return BatchPlan(part, plan.accumulation * plan.per_device // part, world_size, shared)
 
 
 def _split_batch(arguments: Arguments, world_size: int) -> BatchPlan:
@@ -92,9 +107,15 @@ def plan_steps(arguments: Arguments, n_train_examples: int) -> StepPlan:
         max_steps = max(1, math.ceil(passes * n_train_examples / arguments.batch_size))
     else:
         max_steps = scaled(arguments.max_steps)
+    if arguments.warmup_ratio:
+        warmup_steps = math.ceil(arguments.warmup_ratio * max_steps)  # as transformers rounds it
+    elif arguments.warmup_steps < 0:
+        warmup_steps = scaled(DEFAULT_WARMUP_STEPS)
+    else:
+        warmup_steps = scaled(arguments.warmup_steps)
     return StepPlan(
         max_steps=max_steps,
-        warmup_steps=scaled(arguments.warmup_steps),
+        warmup_steps=warmup_steps,
         logging_steps=scaled(arguments.logging_steps),
         eval_steps=scaled(arguments.eval_steps),
         save_steps=scaled(arguments.save_steps),

@@ -1,43 +1,41 @@
-"""Reads rows: the self-made dialogues, a JSONL file, or a directory of ``save_to_disk``.
+"""Reads the rows of a training through its task, and splits them by content.
 
-A row is ``{"messages": [{"role": ..., "content": ...}, ...]}`` or
-``{"prompt": ..., "response": ...}``. What has another form is refused with file and line.
+What a row is, says the task (``tasks``); where rows come from, ``sources``. What has another form
+is refused with file and line. Runs on the compute node. Not covered: streaming.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
-import dialogues
 from arguments import ArgumentMistake, Arguments
-
-ROLES = ("system", "user", "assistant")
-# A row: its messages, and where it stands (a 1-based line or row number).
-Row = tuple[Sequence[dict[str, str]], int]
+from sources import TRAIN, Part, find_held_back, open_source
+from tasks import Row, Split, Task, find_task
 
 
-def split_rows(arguments: Arguments) -> tuple[list[Row], list[Row]]:
+def split_rows(arguments: Arguments) -> Split:
     """Read the training and the evaluation rows.
 
-    Without ``eval_data``, a row is held back if the checksum of its content falls below
-    ``eval_fraction``: equal rows never stand on both sides, every seed has the same split, and
-    adding rows moves none.
+    Held back is ``eval_data``; else the validation or test split that ``data`` brings; else a row
+    if the checksum of its content falls below ``eval_fraction``: equal rows never stand on both
+    sides, every seed has the same split, and adding rows moves none. Of the training rows,
+    ``max_train_examples`` remain, chosen by checksum too: fewer are a part of more.
 
     Raises:
         ArgumentMistake: A row that cannot be read, or an empty side.
     """
-    rows = list(read_rows(arguments.data))
-    if arguments.eval_data:
-        train, held_back = rows, list(read_rows(arguments.eval_data))
+    task = find_task(arguments.task)
+    part = open_source(arguments.data, TRAIN)
+    rows = list(_parse(task, part, arguments))
+    held_back_part = find_held_back(arguments)
+    if held_back_part:
+        train, held_back = rows, list(_parse(task, held_back_part, arguments))
     else:
         train, held_back = [], []
         for row in rows:
-            text = json.dumps(row[0], ensure_ascii=False, sort_keys=True)
-            is_held_back = zlib.crc32(text.encode()) < arguments.eval_fraction * 2**32
+            is_held_back = _checksum(row) < arguments.eval_fraction * 2**32
             (held_back if is_held_back else train).append(row)
     for side, name in ((train, "training"), (held_back, "evaluation")):
         if not side:
@@ -45,86 +43,36 @@ def split_rows(arguments: Arguments) -> tuple[list[Row], list[Row]]:
                 f"--data={arguments.data}: {len(rows)} rows leave none for {name}; give more rows, "
                 "--eval_data, or another --eval_fraction"
             )
-    return train, held_back
+    return Split(_limit(train, arguments.max_train_examples), held_back, part.class_names)
 
 
-def read_rows(source: str) -> Iterator[Row]:
-    """Read the dialogues of a source.
+def read_rows(source: str, arguments: Arguments | None = None) -> Iterator[Row]:
+    """Read the rows of a source, of its training split if it has splits.
+
+    Args:
+        source: As ``--data``.
+        arguments: Says the task and the names of columns; None: dialogues.
 
     Raises:
         ArgumentMistake: Names file, line and what is wrong.
     """
-    if source == "dialogues":
-        for number, dialogue in enumerate(dialogues.make_dialogues(), 1):
-            yield dialogue, number
-    elif os.path.isdir(source):
-        for number, row in enumerate(_load_dataset(source), 1):
-            yield check_row(row, f"{source}: row {number}"), number
-    else:
-        with open(source, "rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _parse_line(line, f"{source}:{number}"), number
+    arguments = arguments or Arguments()
+    yield from _parse(find_task(arguments.task), open_source(source, TRAIN), arguments)
 
 
-def _parse_line(line: bytes, where: str) -> list[dict[str, str]]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError
-        raise ArgumentMistake(f"{where}: not JSON: {error}") from None
-    return check_row(row, where)
+def _parse(task: Task, part: Part, arguments: Arguments) -> Iterator[Row]:
+    for record, where in part.records:
+        yield task.parse(record, where, arguments), where
 
 
-def check_row(row: Any, where: str) -> list[dict[str, str]]:
-    """Bring a row into the form of messages.
-
-    Raises:
-        ArgumentMistake: The row has another form, or no answer.
-    """
-    if not isinstance(row, Mapping):
-        raise ArgumentMistake(f"{where}: found {type(row).__name__}, an object is needed")
-    if "messages" in row:
-        messages = row["messages"]
-        if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
-            raise ArgumentMistake(f"{where}: messages: a list of at least one message is needed")
-    elif "prompt" in row and "response" in row:
-        messages = [
-            {"role": "user", "content": row["prompt"]},
-            {"role": "assistant", "content": row["response"]},
-        ]
-    else:
-        raise ArgumentMistake(
-            f"{where}: found the keys {', '.join(map(str, row)) or 'none'}; needed are messages, "
-            "or prompt and response"
-        )
-    for index, message in enumerate(messages):
-        place = f"{where}: messages[{index}]"
-        if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
-            raise ArgumentMistake(f"{place}: an object with role and content is needed")
-        if message["role"] not in ROLES:
-            raise ArgumentMistake(
-                f"{place}: role {message['role']!r} is not known; allowed: {', '.join(ROLES)}"
-            )
-        if not isinstance(message["content"], str):
-            raise ArgumentMistake(f"{place}: content is not a text")
-    roles = [message["role"] for message in messages]
-    if "assistant" not in roles or roles[0] == "assistant":
-        raise ArgumentMistake(f"{where}: needs a question and an answer (role assistant) after it")
-    return [{"role": m["role"], "content": m["content"]} for m in messages]
+def _checksum(row: Row) -> int:
+    return zlib.crc32(json.dumps(row[0], ensure_ascii=False, sort_keys=True).encode())
 
 
-def _load_dataset(directory: str) -> Any:
-    # Lazy: the library brings pyarrow and pandas, which most trials do without.
-    from datasets import Dataset, DatasetDict, load_from_disk
-
-    try:
-        loaded: Dataset | DatasetDict = load_from_disk(directory)
-    except (OSError, ValueError) as error:
-        raise ArgumentMistake(
-            f"{directory}: not a directory of datasets.save_to_disk: {error}"
-        ) from None
-    if isinstance(loaded, DatasetDict):
-        if "train" not in loaded:
-            raise ArgumentMistake(f"{directory}: has the splits {', '.join(loaded)}, no train")
-        return loaded["train"]
-    return loaded
+def _limit(rows: list[Row], most: int) -> list[Row]:
+    """Keep the ``most`` rows of the smallest checksums, in their order; 0: all."""
+    if not most or len(rows) <= most:
+        return rows
+    # From the top: those with the smallest checksums may have been held back.
+    chosen = sorted(range(len(rows)), key=lambda index: (-_checksum(rows[index]), index))[:most]
+    return [rows[index] for index in sorted(chosen)]

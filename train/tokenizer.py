@@ -93,6 +93,27 @@ def load_tokenizer(directory: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def read_template(path: str) -> str:
+    """Read a chat template and check that it is one.
+
+    Raises:
+        ArgumentMistake: Not there, not text, or not Jinja.
+    """
+    # Lazy: only with --chat_template. As transformers renders it: loop controls, {% generation %}.
+    from jinja2 import TemplateSyntaxError
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            template = file.read()
+        _compile_jinja_template(template)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentMistake(f"--chat_template={path}: cannot be read: {error}") from None
+    except TemplateSyntaxError as error:
+        raise ArgumentMistake(f"{path}:{error.lineno}: not a Jinja template: {error}") from None
+    return template
+
+
 def encode_dialogue(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]]
 ) -> tuple[list[int], list[int]]:
@@ -105,6 +126,9 @@ def encode_dialogue(
     Returns:
         Token ids, and labels of the same length, ``IGNORED`` outside of answers. The end-of-turn
         token after an answer is a label too: the model has to learn to stop.
+
+    Raises:
+        TemplateRefusal: The template raises, for a role or an order of roles.
     """
     whole = _render(tokenizer, messages, prompt=False)
     labels = [IGNORED] * len(whole)
@@ -118,11 +142,31 @@ def encode_dialogue(
     return whole, labels
 
 
+class TemplateRefusal(Exception):
+    """A chat template does not take a dialogue, such as one with the role system."""
+
+
+def leaves_out_system(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]]
+) -> bool:
+    """Say whether the chat template drops without a word what the role system says."""
+    said = [message["content"].strip() for message in messages if message["role"] == "system"]
+    if not any(said):
+        return False
+    text = str(tokenizer.apply_chat_template(list(messages), tokenize=False))
+    return not all(content in text for content in said)
+
+
 def _render(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]], *, prompt: bool
 ) -> list[int]:
-    text = tokenizer.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=prompt
-    )
+    from jinja2 import TemplateError  # lazy: only where a template is rendered
+
+    try:
+        text = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=prompt
+        )
+    except TemplateError as error:
+        raise TemplateRefusal(str(error).splitlines()[0] if str(error) else "no reason") from None
     ids: Any = tokenizer(text, add_special_tokens=False)["input_ids"]
     return list(ids)

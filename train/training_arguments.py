@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from arguments import Arguments
 from plans import BatchPlan, StepPlan
+from precision import hide_deepspeed, hush_deprecations, precision_settings
 from transformers import TrainingArguments
 
 from orchestrator.runtime import session
-
-_LR_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 def make_training_arguments(
@@ -17,10 +16,9 @@ def make_training_arguments(
 ) -> TrainingArguments:
     """Translate our arguments; logging, evaluation and saving are driven by ``callbacks``."""
     has_gpu = torch.cuda.is_available()
-    precision = arguments.precision
-    if precision == "auto":
-        precision = "bf16" if has_gpu and torch.cuda.is_bf16_supported() else "fp32"
-    return TrainingArguments(
+    if arguments.deepspeed != "none":
+        hush_deprecations()
+    translated = TrainingArguments(
         output_dir=output_dir,
         per_device_train_batch_size=batch.per_device,
         per_device_eval_batch_size=max(
@@ -30,12 +28,8 @@ def make_training_arguments(
         max_steps=plan.max_steps,
         learning_rate=arguments.learning_rate,
         weight_decay=arguments.weight_decay,
-        warmup_steps=plan.warmup_steps,
-        lr_scheduler_type=_LR_SCHEDULES[arguments.lr_schedule],
         max_grad_norm=arguments.max_grad_norm,
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
-        activation_checkpointing=arguments.gradient_checkpointing,
+        **precision_settings(arguments),
         deepspeed=None if arguments.deepspeed == "none" else arguments.deepspeed,
         use_cpu=not has_gpu,
         ddp_backend=("nccl" if has_gpu else "gloo") if batch.world_size > 1 else None,
@@ -50,3 +44,6 @@ def make_training_arguments(
         report_to="none",
         disable_tqdm=True,
     )
+    if arguments.deepspeed != "none":
+        hide_deepspeed()
+    return translated

@@ -115,7 +115,7 @@ def format_csv(frame: pd.DataFrame) -> str:
     """Format a leaderboard's frame as CSV; see the module's docstring."""
     # Not DataFrame.to_csv: it cannot tell an empty text from a missing one, nor guard formulas,
     # and takes three times as long.
-    header = ",".join(_csv_text(str(name)) for name in frame.columns)
+    header = ",".join(csv_text(str(name)) for name in frame.columns)
     columns = [_csv_cells(frame[name]) for name in frame.columns]
     return "\n".join([header, *map(",".join, zip(*columns, strict=True))]) + "\n"
 
@@ -206,10 +206,11 @@ def _csv_cells(column: pd.Series[Any]) -> list[str]:
         return ["" if cell is None else show_value(cell) for cell in cells]
     if _IS_PLAIN.fullmatch("\0".join([cell for cell in cells if cell is not None])):
         return ["" if cell is None else cell for cell in cells]
-    return ["" if cell is None else _csv_text(cell) for cell in cells]
+    return ["" if cell is None else csv_text(cell) for cell in cells]
 
 
-def _csv_text(text: str) -> str:
+def csv_text(text: str) -> str:
+    """Spell a text as a CSV cell that no spreadsheet computes; numbers are left alone."""
     if not text:
         return '""'
     if text[0] in _FORMULA and not _NUMBER.fullmatch(text):

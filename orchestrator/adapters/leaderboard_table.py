@@ -31,6 +31,8 @@ from orchestrator.domain.plain_text import one_line
 
 _MAX_CELL, _MIN_TITLE = 24, 6
 _GAP = 2
+# How train/ names measurements of a moment; of a trial that has ended they say least.
+_MOMENTARY = "current_"
 _TITLE_PARTS = re.compile(r"[^._/ -]+[._/ -]*|[._/ -]+")
 
 
@@ -106,7 +108,8 @@ def _ranked(board: Leaderboard, width: int, n_rows: int) -> list[RenderableType]
     titles = short_titles(parameters)
     others: list[str] = []
     if not board.summary.seeded:  # of the first trial, not of its configuration
-        others = ["attempts", "gpu_hours", *board.costs, *board.metrics]
+        metrics = sorted(board.metrics, key=lambda name: name.startswith(_MOMENTARY))
+        others = ["attempts", "gpu_hours", *board.costs, *metrics]
     hidden: list[str] = []
     for name, title in zip([*parameters, *others], [*titles, *others], strict=True):
         column = _column(title, cell_values(frame[name]), 4)

@@ -23,6 +23,7 @@ from orchestrator.domain.goodput import describe_goodput, goodput_record
 from orchestrator.domain.plain_text import one_line
 from orchestrator.usecases.collect import Collection, collect
 from orchestrator.usecases.observe import observe
+from orchestrator.usecases.ratings import Ratings, import_ratings, load_ratings
 
 DESCRIPTION = """\
 Merge the results of a sweep's trials into results/<sweep>/leaderboard.csv and
@@ -39,17 +40,31 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--top", type=int, default=20, metavar="N", help="rows to print (default: 20)"
     )
+    parser.add_argument(
+        "--ratings",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="take over people's ratings (CSV); may be given again",
+    )
     options = parser.parse_intermixed_args(list(argv))
     word, overrides = split_words(options.words)
     if overrides:
         raise UserError(f"collect takes no overrides: {overrides[0]}")
     sweep = find_sweep(options.results, word)
+    # Before Slurm is asked: a mistake in a table is said at once.
+    ratings = import_ratings(sweep, options.ratings) if options.ratings else load_ratings(sweep)
     observation = observe(sweep)
     collection = collect(
-        sweep, observation.states, observation.reasons, datetime.now(UTC), scan=observation.scan
+        sweep,
+        observation.states,
+        observation.reasons,
+        datetime.now(UTC),
+        scan=observation.scan,
+        ratings=ratings,
     )
     if options.json:
-        _print_json(collection, observation.unreachable)
+        _print_json(collection, observation.unreachable, ratings)
     else:
         # Wide only for people: in a file or pipe a table has no edge to keep to.
         width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 160
@@ -76,7 +91,7 @@ def _complain(collection: Collection, unreachable: str | None) -> None:
         print(f"... and {len(collection.problems) - MAX_PROBLEMS} more problems", file=sys.stderr)
 
 
-def _print_json(collection: Collection, unreachable: str | None) -> None:
+def _print_json(collection: Collection, unreachable: str | None, ratings: Ratings) -> None:
     frame = collection.rows
     totals = collection.totals
     print(
@@ -90,6 +105,7 @@ def _print_json(collection: Collection, unreachable: str | None) -> None:
                 "goodput": goodput_record(collection.board.goodput),
                 "unreachable": unreachable,
                 "problems": collection.problems,
+                "ratings": {"ratings": len(ratings.all), "trials": len(ratings.by_trial)},
                 "files": collection.paths,
                 "rows": _rows(frame),
             }

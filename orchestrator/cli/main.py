@@ -26,6 +26,7 @@ COMMANDS = {
     "explain": "tell the whole story of one trial",
     "reproduce": "run one trial again here, and compare its numbers",
     "collect": "merge the results into a ranked leaderboard",
+    "ratings": "write a sheet of answers for people to rate",
     "doctor": "name this site's traps, and what is done about each",
     "lint": "check templates and profiles before anybody submits",
     "new-partition": "draft profile and template of a Slurm partition",

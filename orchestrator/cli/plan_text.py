@@ -43,14 +43,22 @@ def print_report(report: PlanReport, results: str) -> None:
     _print_slurm(report)
     for words in report.advice:
         _wrap("consider", words)
-    if report.planned:
-        words = shlex.join(report.spec.overrides)
+    if report.planned and report.problems:
+        print("nothing was submitted; next: mend the problems below, then plan again")
+    elif report.planned:
+        words = shlex.join([*report.spec.overrides, *_local_words(report)])
         extra = f" ARGS={shlex.quote(words)}" if words else ""
         sweep = shlex.quote(report.spec.file)
         print("nothing was submitted; next:")
         print(f"  make submit SWEEP={sweep}{results_hint(results)}{extra}")
     elif report.paused:
         print(f"next: make status{results_hint(results)} says why; mend it, then: make release")
+
+
+def _local_words(report: PlanReport) -> list[str]:
+    """Keep what the command line said of the cluster, so that the next line does what is shown."""
+    is_asked = report.cluster == "local" and report.spec.cluster != "local"
+    return ["--cluster=local"] if is_asked else []
 
 
 def shape_words(shape: JobShape) -> str:

@@ -227,6 +227,8 @@ def _print_report(
     elif report.cluster == "slurm" and not _is_all_done(report):
         print(f"next: make supervise{where_else} until all has ended, or make status{where_else};")
         print(f"      when trials are done: make collect{where_else}")
+    elif 0 < failed == report.n_trials:
+        print(f"next: make status{where_else} says why they failed")
     else:
         print(f"next: make collect{where_else}")
 

@@ -32,8 +32,12 @@
         metrics.jsonl                        what the program reported
         result.json                          the committed result; the first writer wins
         checkpoints/                         keyed by trial, never by job id
+        responses.jsonl                      answers to held-out prompts, if the program writes it
       reproductions/<trial>/<n>/             trials run again by hand, each a small sweep
       leaderboard.{csv,md,parquet}
+      ratings.csv                            people's ratings of answers, as imported
+      rating-sheet.csv                       answers for a person to rate
+      rating-salt.json                       what makes the sheets' keys blind
       .cache/                                may be deleted at any time
 
 A trial takes eight files and folders, its own included, and one more for each attempt, beside what
@@ -88,6 +92,11 @@ class TrialPaths:
     def checkpoints(self) -> str:
         """Directory that the program may fill with checkpoints."""
         return self.root + "/checkpoints"
+
+    @property
+    def responses(self) -> str:
+        """What the program answered to held-out prompts, for people to rate; JSON lines."""
+        return self.root + "/responses.jsonl"
 
     @property
     def attempts(self) -> str:
@@ -260,6 +269,21 @@ class SweepPaths:
     def cache(self) -> str:
         """Directory of what can be computed again."""
         return self.root + "/.cache"
+
+    @property
+    def ratings(self) -> str:
+        """People's ratings of answers."""
+        return self.root + "/ratings.csv"
+
+    @property
+    def rating_sheet(self) -> str:
+        """Answers for a person to rate."""
+        return self.root + "/rating-sheet.csv"
+
+    @property
+    def rating_salt(self) -> str:
+        """What makes the keys of rating sheets blind."""
+        return self.root + "/rating-salt.json"
 
     def array(self, token: str) -> ArrayPaths:
         """Files of the array with this token."""

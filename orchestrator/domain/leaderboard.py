@@ -32,7 +32,6 @@ from typing import Any
 
 import pandas as pd
 
-from orchestrator.contract.errors import CorruptRecord
 from orchestrator.contract.records import metric_value
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.cost import Usage, sum_usage, trial_usage
@@ -44,12 +43,13 @@ from orchestrator.domain.named_columns import (
     split_varying,
 )
 from orchestrator.domain.plain_text import one_line
+from orchestrator.domain.ratings import HUMAN_SCORE
 from orchestrator.domain.repeats import mean_interval
+from orchestrator.domain.sweep_summary import MINIMIZE, SweepSummary
 from orchestrator.domain.trial_files import TrialFiles
 from orchestrator.domain.typed_columns import MISSING, spell_value, text_column, typed_column
 
 SEED = "seed"
-MINIMIZE, MAXIMIZE = "minimize", "maximize"
 # The order in which trials without a rank are listed: what needs a look comes first.
 _BELOW = {
     state: place
@@ -68,22 +68,6 @@ _BELOW = {
         )
     )
 }
-
-
-@dataclass(frozen=True)
-class SweepSummary:
-    """What ``sweep.json`` says of a sweep."""
-
-    name: str
-    """The sweep's name."""
-    metric: str | None
-    """The objective; None ranks nothing."""
-    goal: str = MINIMIZE
-    """``minimize`` or ``maximize``."""
-    parameters: tuple[str, ...] = ()
-    """Dotted names of the parameters that vary, in the spec's order."""
-    seeded: bool = False
-    """Whether the parameter ``seed`` numbers repeats."""
 
 
 @dataclass(frozen=True)
@@ -116,33 +100,6 @@ class Leaderboard:
     """What could not be shown."""
     goodput: Goodput = field(default_factory=Goodput)
     """What became of the time that they used."""
-
-
-def parse_summary(record: Mapping[str, Any], source: str) -> SweepSummary:
-    """Read what ``sweep.json`` holds.
-
-    Raises:
-        CorruptRecord: It cannot be used; ranking by a guess would be worse.
-    """
-    metric = record.get("metric")
-    name, goal = (
-        (metric.get("name"), metric.get("goal")) if isinstance(metric, dict) else (None,) * 2
-    )
-    if metric is not None and not (isinstance(name, str) and goal in (MINIMIZE, MAXIMIZE)):
-        raise CorruptRecord(
-            f"{source}: metric: found {json.dumps(metric)[:200]}; it needs a name, and a goal that "
-            f"is {MINIMIZE} or {MAXIMIZE}"
-        )
-    parameters = record.get("parameters", [])
-    if not isinstance(parameters, list) or not all(isinstance(name, str) for name in parameters):
-        raise CorruptRecord(f"{source}: parameters: not a list of names")
-    return SweepSummary(
-        name=str(record.get("name", "")),
-        metric=name,
-        goal=goal or MINIMIZE,
-        parameters=tuple(parameters),
-        seeded=record.get("seeded") is True,
-    )
 
 
 def rank_trials(
@@ -186,6 +143,7 @@ class _Row:
 
     value: int | float | None = None  # the objective, if it is finite and the trial is done
     invalid = ""  # why a done trial has no rank
+    missing = ""  # what people have not done yet: no fault of the trial
     mean, low, high = math.nan, math.nan, math.nan
     n, n_all = 0, 1  # repeats that count, and all of them
     rank: int | None = None
@@ -210,6 +168,8 @@ def _judge(row: _Row, metric: str | None) -> None:
     metrics = row.trial.metrics
     if row.trial.result is None:
         row.invalid = "no result that can be read"
+    elif metric not in metrics and metric == HUMAN_SCORE:
+        row.missing = "not rated yet"
     elif metric not in metrics:
         there = ", ".join(sorted(metrics)[:5])
         row.invalid = f"no metric {metric!r} in the result" + (f"; it has {there}" if there else "")
@@ -283,7 +243,7 @@ def _note(row: _Row, reason: str) -> str:
     """Say in one line what is to be known of a trial: why it has no rank, what went wrong."""
     if row.rank is not None and not reason:
         return ""
-    parts = [row.invalid, reason]
+    parts = [row.invalid, row.missing, reason]
     if row.state is not TrialState.DONE and not reason and row.trial.attempts:
         parts.append(row.trial.attempts[-1].cause or "")
     if row.rank is None:

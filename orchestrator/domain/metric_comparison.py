@@ -34,6 +34,7 @@ _TIME_WORDS = {
     "seconds",
     "secs",
     "speed",
+    "tflops",
     "throughput",
     "time",
     "timestamp",

@@ -154,6 +154,8 @@ class SweepSpec:
     """What the sweep may spend; None: no limit."""
     canary: Canary | None = None
     """Trials that run before the rest is let go; None: all start as Slurm has room."""
+    check: tuple[str, ...] | None = None
+    """Words of the program that judges trials; empty: none; None: the one beside the program."""
     checkpoint_interval_min: float | None = None
     """Minutes of work between two checkpoints; None: as saves and losses suggest."""
     description: str = ""

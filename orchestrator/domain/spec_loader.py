@@ -17,6 +17,7 @@ from orchestrator.contract.errors import SpecError
 from orchestrator.domain.batch_loader import read_batch
 from orchestrator.domain.budget import read_budget
 from orchestrator.domain.canary_loader import read_canary
+from orchestrator.domain.check_loader import read_check
 from orchestrator.domain.domain_loader import DomainReader
 from orchestrator.domain.frozen_code import CODE_MODES
 from orchestrator.domain.overrides import apply_overrides
@@ -346,6 +347,7 @@ def _checkpoint(node: Node, key: str) -> float:
 _READERS: dict[str, Callable[[Node, str], Any]] = {
     "budget": read_budget,
     "canary": read_canary,
+    "check": read_check,
     "cluster": _choice(*CLUSTERS),
     "code": _choice(*CODE_MODES),
     "command": _texts,
@@ -369,6 +371,7 @@ SPEC_KEYS = (
     "metric",
     "parameters",
     "batch",
+    "check",
     "checkpoint",
     "run_cap",
     "zip",

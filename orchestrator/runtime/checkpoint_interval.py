@@ -121,6 +121,10 @@ class CheckpointClock:
         wanted = self.interval_s if interval_s is None else interval_s
         return self._now() - self._since >= wanted
 
+    def failed(self) -> None:
+        """Note that a save came to nothing: trying again after each step would help nobody."""
+        self._since = self._now()
+
     def saved(self, seconds: float) -> None:
         """Note that a checkpoint is complete and took so long.
 

@@ -120,6 +120,11 @@ def checkpoint_saved(seconds: float) -> None:
     _checkpoint_clock().saved(seconds)
 
 
+def checkpoint_failed() -> None:
+    """Note that a checkpoint could not be saved: the next one is due after a whole interval."""
+    _checkpoint_clock().failed()
+
+
 def _checkpoint_clock() -> CheckpointClock:
     if not _clocks:
         _clocks.append(clock_from_environment(os.environ, _warn))

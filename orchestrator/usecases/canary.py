@@ -25,6 +25,7 @@ from orchestrator.contract.errors import ClusterUnreachable
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.states import LIVENESS, Liveness, TrialState
 from orchestrator.domain.canary import Candidate, choose_canaries, names_in_words, warn_of_no_rest
+from orchestrator.domain.ratings import HUMAN_SCORE
 from orchestrator.domain.spec import SweepSpec
 from orchestrator.runtime import canary, gate
 from orchestrator.runtime.gate_queue import BY_HOLD
@@ -127,9 +128,15 @@ def choose(sweep: SweepPaths, spec: SweepSpec, choice: Choice) -> Hold:
         hold.rule = {
             "trials": list(hold.names),
             "checkpoint": spec.canary.checkpoint,
-            "metric": spec.metric.name if spec.metric is not None else None,
+            "metric": _awaited_metric(spec),
         }
     return hold
+
+
+def _awaited_metric(spec: SweepSpec) -> str | None:
+    """Name the objective if the program itself reports it; people rate after the end."""
+    name = spec.metric.name if spec.metric is not None else None
+    return None if name == HUMAN_SCORE else name
 
 
 def preview(sweep: SweepPaths, spec: SweepSpec, choice: Choice) -> Hold:

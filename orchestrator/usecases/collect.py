@@ -23,7 +23,9 @@ from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.records import read_record
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.cost import Usage
-from orchestrator.domain.leaderboard import Leaderboard, parse_summary, rank_trials
+from orchestrator.domain.leaderboard import Leaderboard, rank_trials
+from orchestrator.domain.sweep_summary import parse_summary
+from orchestrator.usecases.ratings import Ratings, load_ratings
 
 # A broken program may leave the same problem in each of ten thousand trials.
 MAX_PROBLEMS_PER_TRIAL = 10
@@ -63,6 +65,7 @@ def collect(
     now: datetime,
     *,
     scan: Scan | None = None,
+    ratings: Ratings | None = None,
     write_files: bool = True,
 ) -> Collection:
     """Merge what the trials wrote into a leaderboard.
@@ -74,6 +77,7 @@ def collect(
         reasons: Why, in words, by name.
         now: Time up to which running attempts cost.
         scan: What was read of the trials already; None reads it.
+        ratings: People's ratings; None reads the sweep's ``ratings.csv``.
         write_files: Whether to write ``leaderboard.*``.
 
     Raises:
@@ -82,7 +86,7 @@ def collect(
         OrchestratorError: A file could not be read, or not be written; the old one is as it was.
     """
     with without_gc():
-        return _collect(sweep, states, reasons, now, scan, write_files)
+        return _collect(sweep, states, reasons, now, scan, ratings, write_files)
 
 
 def _collect(
@@ -91,6 +95,7 @@ def _collect(
     reasons: Mapping[str, str],
     now: datetime,
     scan: Scan | None,
+    ratings: Ratings | None,
     write_files: bool,
 ) -> Collection:
     try:
@@ -102,8 +107,10 @@ def _collect(
         raise OrchestratorError(f"{sweep.summary}: cannot be read: {error.strerror}") from None
     if scan is None:
         scan = scan_sweep(sweep)
-    board = rank_trials(scan.trials, states, reasons, summary, now.timestamp())
-    problems = list(scan.problems)
+    if ratings is None:
+        ratings = load_ratings(sweep)
+    board = rank_trials(ratings.join(scan.trials), states, reasons, summary, now.timestamp())
+    problems = [*scan.problems, *ratings.problems]
     for trial in scan.trials:
         found = list(trial.problems)
         reported = trial.result.get("problems") if trial.result is not None else None
@@ -113,7 +120,7 @@ def _collect(
         if len(found) > MAX_PROBLEMS_PER_TRIAL:
             problems.append(f"{trial.name}: {len(found) - MAX_PROBLEMS_PER_TRIAL} more problems")
     problems += board.problems
-    stamp = _stamp(scan, states, reasons, record) if write_files else None
+    stamp = _stamp(scan, states, reasons, record, ratings) if write_files else None
     paths = write_leaderboard(board, sweep, stamp) if write_files else []
     return Collection(board, problems, paths)
 
@@ -123,6 +130,7 @@ def _stamp(
     states: Mapping[str, TrialState],
     reasons: Mapping[str, str],
     record: Mapping[str, Any],
+    ratings: Ratings,
 ) -> str | None:
     """Return a digest of all that the table is made from; None while that depends on the clock."""
     if scan.stamp is None:
@@ -130,5 +138,5 @@ def _stamp(
     given = [states.get(trial.name) for trial in scan.trials]
     words = [None if state is None else state.value for state in given]
     why = sorted(reasons.items())
-    text = json.dumps([scan.stamp, words, why, record])
+    text = json.dumps([scan.stamp, words, why, record, ratings.stamp])
     return hashlib.sha256(text.encode("ascii")).hexdigest()

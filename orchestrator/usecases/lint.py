@@ -41,7 +41,8 @@ from orchestrator.domain.sbatch_script import ScriptMistake, find_mistakes
 from orchestrator.domain.spec import SweepSpec
 from orchestrator.domain.spec_loader import load_spec
 from orchestrator.domain.spec_tree import nearest
-from orchestrator.domain.trials import Trial
+from orchestrator.domain.trials import Trial, expand
+from orchestrator.usecases.check_trials import check_trials
 from orchestrator.usecases.lint_render import (
     DEFAULTS_SPEC,
     Combination,
@@ -186,8 +187,29 @@ class _Linter:
                 trials = choose_trials(spec)
                 homes = self._find_homes(spec, trials)
                 self.report.sweeps.append(LintSweep(path, spec, trials, homes))
+                self._check_trials(spec, homes)
             except UserError as error:
                 self.found.append(finding_of(error, "sweep"))
+
+    def _check_trials(self, spec: SweepSpec, homes: tuple[str, ...]) -> None:
+        """Ask the sweep's own check, as plan and submit do.
+
+        Raises:
+            UserError: It names a check that is not there.
+        """
+        profiles = {p.name: p for p in self.report.profiles if p.name in homes}
+        if not profiles:
+            return  # what is wrong with it was said
+        trials = expand(spec).trials
+        try:
+            wanted = {trial.resources for trial in trials}
+            places = {each: find_places(each, profiles) for each in wanted}
+        except ShapeError:
+            return  # likewise
+        answer = check_trials(spec, ((t, places[t.resources]) for t in trials), "profile")
+        file, line = spec.locate("parameters")
+        for severity, said in ((PROBLEM, answer.problems), (WARNING, answer.warnings)):
+            self.found += [LintFinding(file, line, "check", each, severity) for each in said]
 
     def _find_homes(self, spec: SweepSpec, trials: Sequence[Trial]) -> tuple[str, ...]:
         """Return the profiles that trials go to; what is said of a profile is not said again.

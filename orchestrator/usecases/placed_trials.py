@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.adapters.executors.local import count_gpus
 from orchestrator.domain.budget import warn_of_free
 from orchestrator.domain.partition import PartitionProfile, ShapeError
 from orchestrator.domain.placement import Place, find_places, warn_of_short_times
@@ -62,6 +63,11 @@ def place_trials(
     warnings = [*expansion.warnings]
     if cluster != "local":  # which has no time limits
         warnings += warn_of_short_times(places)
+    elif any(place.shape.gpus for place in places) and not count_gpus():
+        warnings.append(
+            "trials ask for GPUs, and this machine has none: they run without, and their hours "
+            "count as GPU-hours all the same"
+        )
     if spec.budget is not None:
         warnings += warn_of_free(spec.budget, places)
     trials = [(trial, found[trial.resources]) for trial in expansion.trials]

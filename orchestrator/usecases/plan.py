@@ -33,6 +33,7 @@ from orchestrator.domain.site import SiteConfig
 from orchestrator.domain.spec import SweepSpec
 from orchestrator.usecases import canary, workspace
 from orchestrator.usecases.ceilings import ceiling_of, make_batches
+from orchestrator.usecases.check_trials import check_trials
 from orchestrator.usecases.choose import Choice, choose_trials
 from orchestrator.usecases.observe import Observation
 from orchestrator.usecases.placed_trials import place_trials
@@ -161,6 +162,7 @@ def plan_sweep(
     choice.canary = canary.preview(sweep, spec, choice)
     seen = choice.observation
 
+    checked = check_trials(spec, trials, cluster)
     left = find_left(trials, choice, spec.placement if cluster != "local" else None)
     used = left.here or {trials[0][1][0].name}
     reach = [name for name in profiles if name in used | left.later]
@@ -199,8 +201,10 @@ def plan_sweep(
         paused=choice.judgement.paused,
         unreachable=unreachable or (None if seen is None else seen.unreachable),
         is_queue_unknown=seen is not None and seen.unreachable is not None,
+        problems=list(checked.problems),
         warnings=[
             *placed.warnings,
+            *checked.warnings,
             *choice.canary.warnings,
         ],
     )

@@ -32,6 +32,7 @@ from orchestrator.domain.trials import Trial, varying_names
 from orchestrator.runtime import gate
 from orchestrator.usecases import canary, gatekeeper, released_budget, requeue_mode, workspace
 from orchestrator.usecases.ceilings import rebalance_queue, stand_behind
+from orchestrator.usecases.check_trials import refuse_hopeless
 from orchestrator.usecases.choose import choose_trials
 from orchestrator.usecases.freeze import freeze_spec, record_code
 from orchestrator.usecases.handover import SubmittedArray, run_here, submit_arrays
@@ -152,9 +153,10 @@ def submit(
     profiles = {name: profile for name, profile in placed.profiles.items() if name in used}
     sweep = SweepPaths(os.path.join(os.path.abspath(options.results), spec.name))
     workspace.check_same_spec(sweep, spec.file, spec.source_text)
+    doubts = () if options.is_round else refuse_hopeless(spec, trials, cluster)
     if options.dry_run:
         report = _dry_run(spec, profiles, options, cluster, trials)
-        report.warnings += placed.warnings
+        report.warnings += [*placed.warnings, *doubts]
         return report
     _check_templates(renderer, sweep, spec, trials)
     here = options.here or (_ask_slurm() if cluster == "slurm" else None)
@@ -181,7 +183,7 @@ def submit(
         report.decisions, report.n_held = choice.judgement.decisions, choice.n_held
         report.n_foreign_holds = choice.n_foreign_holds
         report.opened, report.released = choice.judgement.opened, choice.judgement.released
-        report.warnings += placed.warnings
+        report.warnings += [*placed.warnings, *doubts]
         report.warnings += choice.judgement.warnings
         if not options.is_round:
             skipped = (member.trial.resources for member in planned)

@@ -4,7 +4,8 @@ from rich.console import Console
 
 from orchestrator.adapters.leaderboard_table import render_leaderboard, short_titles
 from orchestrator.contract.states import TrialState
-from orchestrator.domain.leaderboard import SweepSummary, rank_trials
+from orchestrator.domain.leaderboard import rank_trials
+from orchestrator.domain.sweep_summary import SweepSummary
 from orchestrator.domain.trial_files import Attempt, TrialFiles
 
 FIVE = ("optim.learning_rate", "batch_size", "optim.name", "weight_decay", "n_layers")
@@ -59,6 +60,13 @@ def test_render_leaderboard_five_parameters_fit_eighty_columns():
         "",
         "3 trials: 3 done. Used 1.5 GPU-hours.",
     ]
+
+
+def test_render_leaderboard_measurements_of_a_moment_give_way_first():
+    moment = {"current_loss": 0.7, "current_speed": 2e5, "acc": 0.9}
+    board = board_of([trial(1, {"lr": 1}, 0.5, **moment)], ("lr",))
+    assert show(board, 140)[1].split()[-3:] == ["acc", "current_loss", "current_speed"]
+    assert show(board, 44)[-3].startswith("… and 2 more columns in leaderboard.csv: cu")
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 140, 300])

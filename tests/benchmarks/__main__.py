@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ["cli", "collect", "submit", "drain"]
+NAMES = ["cli", "collect", "submit", "drain", "startup"]
 
 
 def main() -> int:

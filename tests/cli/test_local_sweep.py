@@ -136,6 +136,7 @@ def test_submit_failing_trials_exits_1_and_retries_when_asked(folder: Path) -> N
     (folder / "count.sh").write_text("echo 'ValueError: no' >&2; exit 4\n")
     code, out, _ = type_(folder, "submit", "sweep.yaml")
     assert (code, "failed: 3" in out) == (1, True)
+    assert "next: make status says why" in out
     code, out, _ = type_(folder, "status")
     assert code == 1
     assert "3 failed: exit code 4: ValueError: no" in out

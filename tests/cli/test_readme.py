@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import readme
+from tests.trial_writer import add_trial, make_sweep, write
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,6 +24,7 @@ def test_every_command_is_run_by_a_test() -> None:
     run |= {
         *readme.RELEASE,
         *readme.PARTITION,
+        *readme.RATINGS,
         readme.DOCTOR,
         readme.EXPLAIN,
         readme.PLAN,
@@ -64,11 +66,38 @@ def test_demo_ends_with_a_leaderboard_of_real_trainings(tmp_path: Path) -> None:
     assert [row["rank"] for row in rows] == [str(i) for i in range(1, 9)]
     best, worst = rows[0]["eval_perplexity"], rows[-1]["eval_perplexity"]
     assert 1 < float(best) < float(worst)
-    assert rows[0]["trial"] in printed, "the table is printed"
+    number = rows[0]["trial"].partition("-")[0]  # the hash gives way to metrics
+    assert number in printed, "the table is printed"
     again = type_(readme.REPRODUCE)
     assert re.search(r"^eval_perplexity .* equal$", again, re.MULTILINE), again
     assert re.search(r"^run_time_s .* not counted$", again, re.MULTILINE), again
     assert "\nthe same numbers: " in again
+
+
+def test_answers_are_rated_and_the_ratings_come_back(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    sweep = make_sweep(str(results / "deepseek-sft"))
+    os.chmod(sweep.root, 0o700)
+    trial = add_trial(sweep, "00001-aaaa", {"lr": 1}, {"loss": 0.5})
+    row = {"prompt_id": "p1", "prompt": "1 + 1?", "reference": "2", "answer": "3"}
+    write(trial.responses, json.dumps(row).encode() + b"\n")
+    (results / ".last-sweep.json").write_text('{"name": "deepseek-sft", "spec": "x.yaml"}')
+
+    def type_(command: str) -> str:
+        argv = [*command.replace("results/", f"{results}/").split(), f"RESULTS={results}"]
+        done = subprocess.run(
+            argv, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    write_sheet, collect = readme.RATINGS
+    assert "1 answers to rate" in type_(write_sheet)
+    sheet = Path(sweep.rating_sheet)
+    sheet.write_text(sheet.read_text().replace("3,,", "3,2.5,ann"))
+    assert "human_score" in type_(collect)
+    with open(sweep.leaderboard("csv"), newline="") as file:
+        assert [row["human_score"] for row in csv.DictReader(file)] == ["2.5"]
 
 
 def test_one_line_of_shell_is_a_trial(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pwd
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 USER = "sweeper"
@@ -46,7 +47,7 @@ _PROGRAMS = (
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _APT_TIMEOUT_S = 900
-_LOCK = "/run/lock/test-cluster-install"
+_LOCK = Path(tempfile.gettempdir()) / "test-cluster-install.lock"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.cluster.submitting import kill_at
 from tests.cluster.user import User, spec
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -155,7 +156,7 @@ def test_rest_is_let_go_while_the_canary_runs_on(user: User) -> None:
 
 @pytest.mark.timeout(300)
 def test_cancelled_canary_is_followed_by_another_and_canary_0_lets_all_go(user: User) -> None:
-    asleep = "[ -f go_on ] || exec sleep 300\n"
+    asleep = '[ -f go_on ] || { touch "asleep-$TRIAL_NUMBER"; exec sleep 300; }\n'
     user.write("count.sh", MENDED.replace("\n", f"\n{asleep}", 1))
     user.write("sweep.yaml", spec("  x: [1, 2, 3]", canary=1, layout="batch", **LIVE))
     user.submit()
@@ -172,6 +173,8 @@ def test_cancelled_canary_is_followed_by_another_and_canary_0_lets_all_go(user: 
     report = user.submit()
     assert (report["submitted"], user.trials()[1].name in report["canary"]) == (0, True)
     user.await_states({"cancelled": 1, "running": 1, "pending": 1})
+    asleep_1 = user.folder / "asleep-1"  # before that it would see go_on, end, and let all go
+    wait_until(asleep_1.exists, on_timeout=lambda: "the second canary did not fall asleep")
     user.write("go_on", "")
     report = user.submit("canary=0")
     assert (report["canary"], len(report["released"])) == (None, 1), "says what it lets go"

@@ -16,6 +16,7 @@ SWEEPS = pathlib.Path(__file__).parents[2] / "sweeps"
     ("name", "n_trials", "warnings"),
     [
         ("bash", 6, []),
+        ("classification", 12, []),
         ("conditional", 26, []),
         ("deepseek-sft", 162, []),
         ("demo", 8, []),
@@ -31,4 +32,4 @@ def test_example_sweep_has_its_trials(name: str, n_trials: int, warnings: list[s
 
 def test_example_sweeps_are_all_tested() -> None:
     names = {path.stem for path in SWEEPS.glob("*.yaml")}
-    assert names == {"bash", "conditional", "deepseek-sft", "demo", "wandb"}
+    assert names == {"bash", "classification", "conditional", "deepseek-sft", "demo", "wandb"}

@@ -10,7 +10,8 @@ from scipy import stats
 from orchestrator.contract.errors import CorruptRecord
 from orchestrator.contract.states import TrialState
 from orchestrator.domain import leaderboard, named_columns
-from orchestrator.domain.leaderboard import SweepSummary, parse_summary, rank_trials
+from orchestrator.domain.leaderboard import rank_trials
+from orchestrator.domain.sweep_summary import SweepSummary, parse_summary
 from orchestrator.domain.trial_files import Attempt, TrialFiles
 from orchestrator.domain.typed_columns import MISSING
 

@@ -49,6 +49,7 @@ budget: {cost: 1500, currency: CNY, gpu_hours: 20, kill: true}
 checkpoint: {interval_min: 2.5}
 batch: {per_device: lr, accumulation: 2}
 canary: {trials: 2, each_shape: true, checkpoint: periodic}
+check: [tools/check, --strict]
 """
 
 
@@ -86,6 +87,7 @@ def test_load_spec_every_key_has_its_value() -> None:
         "retry": RetryLimits(failures=5, memory_factor=2.0, hung_min=30.0, same_failure=0),
         "batch": BatchNames("lr", 2),
         "canary": Canary(trials=2, each_shape=True, checkpoint="periodic"),
+        "check": ("tools/check", "--strict"),
         "partition": "spot",
         "cluster": "slurm",
         "placement": None,
@@ -150,8 +152,8 @@ def test_error_from_override_names_the_command_line() -> None:
         (
             HEAD + "parmeters: {a: 1}",
             "s.yaml:3: parmeters: unknown key; did you mean parameters? use name, program, "
-            "command, method, metric, parameters, batch, checkpoint, run_cap, zip, where, derived, "
-            "seeds, sampling_seed, resources, budget, partition, cluster, max_concurrent, "
+            "command, method, metric, parameters, batch, check, checkpoint, run_cap, zip, where, "
+            "derived, seeds, sampling_seed, resources, budget, partition, cluster, max_concurrent, "
             "max_gpus, workdir, code, environment, env, layout, requeue, retry, canary or "
             "description",
         ),

@@ -48,7 +48,18 @@ def should_stop_later():
 
 session.report, session.should_stop = report_and_note, should_stop_later
 """
-TIMINGS = {"tokens_per_second", "run_time_s", "peak_memory_gb"}
+SPEEDS = {"tokens_per_second", "achieved_tflops", "mfu"}
+PEAKS = {"peak_memory_gb", "peak_host_memory_gb", "peak_gpu_memory_gb", "gpu_utilization_percent"}
+PHASES = {"time_data_s", "time_compute_s", "time_checkpoint_s", "time_evaluation_s"}
+TIMINGS = {
+    *SPEEDS,
+    *(f"current_{name}" for name in SPEEDS),
+    *PEAKS,
+    *PHASES,
+    "run_time_s",
+    "startup_time_s",
+    "startup_total_s",
+}
 
 
 @dataclasses.dataclass

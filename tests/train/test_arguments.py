@@ -16,7 +16,10 @@ from tests.train.conftest import ROOT
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--optimizer=sgd"], "--optimizer=sgd: not known; allowed: adamw, lamb"),
+        (
+            ["--optimizer=adagrad"],
+            "--optimizer=adagrad: not known; allowed: adamw, lamb, adafactor",
+        ),
         (["--learning_rte=1"], "unknown argument --learning_rte; did you mean --learning_rate?"),
         (["--learning_rate=nan"], "use a number of at least 0"),
         (["--batch_size=1.5"], "invalid whole_number value: '1.5'"),
@@ -35,14 +38,17 @@ def test_mistake_is_named(argv, message):
 def test_mistake_ends_the_program_in_one_line_before_torch_loads(tmp_path):
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')\n")
     done = subprocess.run(
-        [sys.executable, "train/main.py", "--optimizer", "sgd"],
+        [sys.executable, "train/main.py", "--optimizer", "adagrad"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 2
-    assert done.stderr == "train/main.py: --optimizer=sgd: not known; allowed: adamw, lamb\n"
+    assert done.stderr == (
+        "train/main.py: --optimizer=adagrad: not known; "
+        "allowed: adamw, lamb, adafactor, lion, muon, sgd\n"
+    )
 
 
 def test_both_spellings_and_numbers_of_sweeps():

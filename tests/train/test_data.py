@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
+import shutil
 
 import batches
 import data
 import dialogues
 import numpy as np
 import pytest
+import tasks
 import tokenizer as tokenizers_
 from arguments import ArgumentMistake, Arguments
 from rows import read_rows, split_rows
@@ -91,6 +94,54 @@ def test_template_that_drops_earlier_turns_labels_the_last_answer(own_tokenizer)
     assert tokenizer.decode([label for label in labels if label != -100]) == "[d]"
 
 
+def test_template_without_system_role_names_the_row(own_tokenizer, capsys):
+    import copy
+
+    tokenizer = copy.deepcopy(own_tokenizer)
+    said = [("system", "Be brief."), ("user", "a"), ("assistant", "b")]
+    messages = [{"role": role, "content": content} for role, content in said]
+    rows = [(messages, "mine.jsonl:3"), (messages[1:], "mine.jsonl:4")]
+    split = tasks.Split(rows, rows)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}"
+        "{{ raise_exception('System role not supported') }}"
+        "{% endif %}[{{ m.content }}]{% endfor %}"
+    )
+    with pytest.raises(ArgumentMistake) as caught:
+        tasks.find_task("sft").encode(tokenizer, split, Arguments())
+    assert str(caught.value) == (
+        "mine.jsonl:3: the chat template refuses this dialogue (roles system, user, assistant): "
+        "System role not supported; change the row or give a template by --chat_template"
+    )
+    # One that drops it without a word: said once.
+    tokenizer.chat_template = (
+        "{% for m in messages if m.role != 'system' %}[{{ m.content }}]{% endfor %}"
+    )
+    tasks.find_task("sft").encode(tokenizer, tasks.Split(rows, rows[1:]), Arguments())
+    assert capsys.readouterr().err == (
+        "warning: dialogues: the chat template leaves out what the role system says in 1 of 2 "
+        "dialogues; give a template by --chat_template\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "t.jinja: cannot be read"),
+        (b"{% for %}", "t.jinja:1: not a Jinja template"),
+        (b"\xff", "t.jinja: cannot be read"),
+    ],
+)
+def test_chat_template_that_is_none_is_refused(tmp_path, monkeypatch, content, message):
+    monkeypatch.setenv("TRAIN_CACHE", str(tmp_path / "cache"))
+    template = tmp_path / "t.jinja"
+    if content is not None:
+        template.write_bytes(content)
+    with pytest.raises(ArgumentMistake) as caught:
+        data.load_data(Arguments(chat_template=str(template)))
+    assert message in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -133,7 +184,8 @@ def test_split_goes_by_content(tmp_path):
     file = tmp_path / "mine.jsonl"
     rows = [json.dumps({"prompt": f"q{i % 100}", "response": "a"}) + "\n" for i in range(200)]
     file.write_text("".join(rows))
-    train, held_back = split_rows(Arguments(data=str(file), eval_fraction=0.2))
+    split = split_rows(Arguments(data=str(file), eval_fraction=0.2))
+    train, held_back = split.train, split.eval
     texts = [{repr(messages) for messages, _ in side} for side in (train, held_back)]
     assert not texts[0] & texts[1]  # each question stands twice, always on one side
     assert len(train) + len(held_back) == 200
@@ -166,6 +218,59 @@ def test_two_builders_at_once_leave_one_entry(tmp_path, monkeypatch):
     entries = [data._build_entry(Arguments(), "", places, "key") for _ in range(2)]
     assert entries[0] == entries[1]
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: (entry / "train.ids.npy").write_bytes(b""),
+        lambda entry: os.truncate(entry / "eval.labels.npy", 200),
+        lambda entry: (entry / "eval.starts.npy").unlink(),
+        lambda entry: (entry / "meta.json").write_text("{"),
+        lambda entry: (entry / "meta.json").write_text('{"labels": []}'),
+        lambda entry: np.save(entry / "train.ids.npy", np.zeros(3, np.int32)),
+        lambda entry: shutil.rmtree(entry / "tokenizer"),
+    ],
+)
+def test_damaged_cache_entry_is_built_anew(tmp_path, monkeypatch, capsys, damage):
+    monkeypatch.setenv("TRAIN_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(f'{{"prompt": "q{n}", "response": "a{n}"}}\n' for n in range(50)))
+    arguments = Arguments(data=str(file))
+    whole = data.load_data(arguments)
+    expected = np.array(whole.train.ids)
+    (entry,) = (tmp_path / "cache").iterdir()
+    damage(entry)
+    again = data.load_data(arguments)
+    assert (again.train.ids == expected).all()
+    warning = capsys.readouterr().err
+    assert f"warning: {entry}: the cached data is damaged" in warning
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [entry.name]
+    data.load_data(arguments)
+    assert capsys.readouterr().err == ""
+
+
+def test_cache_key_tells_tasks_and_settings_apart(tmp_path):
+    template = tmp_path / "t.jinja"
+    keys = set()
+    different = [
+        {},
+        {"seq_len": 65},
+        {"task": "clm"},
+        {"eval_stride": 3},
+        {"max_train_examples": 5},
+        {"label_column": "x"},
+        {"eval_split": "test"},
+        {"eval_data": "texts"},
+        {"chat_template": str(template)},
+    ]
+    template.write_text("a")
+    for arguments in different:
+        keys.add(data._cache_key(Arguments(**arguments), ""))
+    template.write_text("b")
+    keys.add(data._cache_key(Arguments(chat_template=str(template)), ""))
+    assert len(keys) == len(different) + 1
+    assert data._cache_key(Arguments(seed=5, learning_rate=1), "") in keys
 
 
 def test_too_short_sequences_are_refused(tmp_path, monkeypatch):

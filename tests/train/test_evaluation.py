@@ -6,6 +6,7 @@ import types
 import evaluation
 import pytest
 import torch
+from arguments import ArgumentMistake
 from batches import Examples
 
 
@@ -35,6 +36,12 @@ def test_loss_by_hand(batch_size):
     assert loss == pytest.approx(BY_HAND, abs=1e-7)
     mean_of_examples = -(math.log(0.7) * (1 + 0.2 + 1) + math.log(0.2) * 0.8) / 3
     assert abs(loss - mean_of_examples) > 0.1
+
+
+def test_no_token_to_evaluate_is_refused():
+    nothing = Examples.from_pairs([([3, 1], [3, -100])])
+    with pytest.raises(ArgumentMistake, match="the evaluation data has no token to predict"):
+        evaluation.evaluate_answers(Always(), nothing, batch_size=1, pad_id=0)
 
 
 def test_no_random_number_is_drawn():

@@ -24,6 +24,7 @@ class BatchOptions:
 
 
 AT_LEAST = {"batch_size": 1, "gradient_accumulation_steps": 1, "micro_batch_size": 0}
+MAY_CHANGE = ("gradient_accumulation_steps", "micro_batch_size")  # the effective batch stays
 
 
 def find_mistakes(arguments: Arguments, machine: Machine) -> Iterator[str]:

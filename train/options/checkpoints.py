@@ -28,6 +28,7 @@ class CheckpointOptions:
 
 
 AT_LEAST = {"save_steps": -1, "save_minutes": 0.0, "keep_checkpoints": 2}
+MAY_CHANGE = ("save_steps", "save_minutes", "keep_checkpoints", "output_dir")
 
 
 def find_mistakes(arguments: Arguments, machine: Machine) -> Iterator[str]:

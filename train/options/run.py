@@ -16,3 +16,4 @@ class RunOptions:
 
 
 AT_LEAST = {"seed": -1, "threads": 0}
+MAY_CHANGE = ("threads",)

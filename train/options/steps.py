@@ -24,9 +24,14 @@ class StepOptions:
     """Multiplies max_steps, epochs, warmup_steps, save_steps, eval_steps and logging_steps."""
     logging_steps: int = 100
     """Report the training loss every so many steps."""
+    max_reports: int = 2000
+    """Most reports of the training loss, and of evaluations; a longer training spaces them out."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files, one per attempt, into tensorboard/ of the trial."""
 
 
-AT_LEAST = {"max_steps": 1, "epochs": 0.0, "logging_steps": 1}
+AT_LEAST = {"max_steps": 1, "epochs": 0.0, "logging_steps": 1, "max_reports": 1}
+MAY_CHANGE = ("logging_steps", "max_reports", "tensorboard")
 
 
 def find_mistakes(arguments: Arguments, machine: Machine) -> Iterator[str]:
