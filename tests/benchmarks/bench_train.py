@@ -92,7 +92,7 @@ def parse(argv: list[str], machine: Machine) -> argparse.Namespace:
     add("--model", default="llama-1b" if has_gpu else "small-llama", help="as in train/main.py")
     add("--seq-len", type=int, default=1024 if has_gpu else 128)
     add("--batch-size", type=int, default=8, help="effective, the same for all")
-    add("--steps", type=int, default=24 if has_gpu else 12)
+    add("--steps", type=int, default=24 if has_gpu else 48)
     add("--seeds", type=int, default=3)
     add("--minutes", type=float, default=60 if has_gpu else 9.5, help="then no training starts")
     add("--only", default="", help="names of levers, by commas; the plain training always runs")
