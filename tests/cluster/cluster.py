@@ -370,7 +370,7 @@ class Cluster:
                 ["account", "sweeps", f"cluster={state.site.cluster_name}"],
                 ["user", USER, "account=sweeps", f"cluster={state.site.cluster_name}"],
             ):
-                self._checked(["sacctmgr", "-i", "add", *what])
+                self._add_account(what)
         for name in ("slurmctld", *(f"slurmd-{node}" for node in config.node_names(state.options))):
             self._daemons.spawn(name)
         self._daemons.await_ready("slurmctld")
@@ -378,6 +378,27 @@ class Cluster:
             self.wait_idle(START_TIMEOUT_S)
         except TimeoutError as error:
             raise ClusterError(f"the nodes do not come up: {error}") from None
+
+    def _add_account(self, what: list[str]) -> None:
+        """Adds a cluster, an account or a user to the accounting; again if it was not to be.
+
+        A busy slurmdbd drops the connection now and then, with the work done or not ("Unspecified
+        error"); what is there already is no error.
+
+        Raises:
+            ClusterError: three times in a row; shows the end of slurmdbd's log.
+        """
+        for attempt in range(1, 4):
+            try:
+                self._checked(["sacctmgr", "-i", "add", *what])
+            except ClusterError as error:
+                if "already exist" in str(error) or "Nothing new added" in str(error):
+                    return
+                if attempt == 3:
+                    log = self._daemons.log_tail("slurmdbd", 40)
+                    raise ClusterError(f"{error}\n{log}") from None
+            else:
+                return
 
     def _stop_everything(self) -> None:
         self._stop_slurm()
