@@ -4,6 +4,7 @@
 #   RESULTS=  the results folder (default: results)
 #   NAME=     a partition's name, for new-partition
 #   RATINGS=  a table of people's ratings (CSV), for collect
+#   FROM=     results of another tool, for collect: an Optuna study, a W&B export, JSON files
 #   TRIAL=    a trial's number, or its directory's name
 #   ARGS=     overrides and options for the command behind the target, such as
 #             ARGS='learning_rate=1e-5,3e-5 --dry-run'
@@ -16,6 +17,7 @@ SHELL := /bin/bash
 SWEEP ?=
 RESULTS ?= results
 RATINGS ?=
+FROM ?=
 ARGS ?=
 # Root's own Python often lies below /root, where the jobs of an ordinary user cannot reach it.
 PYTHON ?= $(shell if [ "$$(id -u)" = 0 ] && /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo /usr/bin/python3; else echo python3; fi)
@@ -68,7 +70,8 @@ setup-train: .venv/.setup-train  ## install what train/ needs too: PyTorch and m
 
 # --- sweeps -------------------------------------------------------------------------------------
 
-.PHONY: demo plan submit supervise status explain release collect ratings reproduce doctor
+.PHONY: demo plan submit supervise status watch logs failures explain release collect report confirm
+.PHONY: costs export ratings reproduce doctor
 demo: .venv/.setup-train  ## a small sweep of real trainings on this machine
 	$(ORCHESTRATOR) submit sweeps/demo.yaml --cluster local --results '$(RESULTS)' $(ARGS) || [ $$? -eq 1 ]
 	$(ORCHESTRATOR) collect sweeps/demo.yaml --results '$(RESULTS)'
@@ -85,6 +88,15 @@ supervise: .venv/.setup  ## look after it to its end; ARGS=--job does so as a jo
 status: .venv/.setup  ## where its trials stand, and why some failed
 	@$(ORCHESTRATOR) status $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
 
+watch: .venv/.setup  ## progress, cost and best so far, until you stop it
+	@$(ORCHESTRATOR) watch $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
+
+logs: .venv/.setup  ## follow one trial's log across its attempts: TRIAL=3
+	@$(ORCHESTRATOR) logs $(NAMED_SWEEP) --trial '$(TRIAL)' --results '$(RESULTS)' $(ARGS)
+
+failures: .venv/.setup  ## what failed, grouped by cause, with one traceback each
+	@$(ORCHESTRATOR) failures $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
+
 explain: .venv/.setup  ## the whole story of one trial: TRIAL=3
 	@$(ORCHESTRATOR) explain $(NAMED_SWEEP) --trial '$(TRIAL)' --results '$(RESULTS)' $(ARGS)
 
@@ -92,7 +104,19 @@ release: .venv/.setup  ## go on after the gate closed: mended, or more budget
 	@$(ORCHESTRATOR) release $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
 
 collect: .venv/.setup  ## merge the results into a ranked leaderboard
-	@$(ORCHESTRATOR) collect $(NAMED_SWEEP) --results '$(RESULTS)' $(if $(RATINGS),--ratings '$(RATINGS)') $(ARGS)
+	@$(ORCHESTRATOR) collect $(NAMED_SWEEP) --results '$(RESULTS)' $(if $(RATINGS),--ratings '$(RATINGS)') $(if $(FROM),--from '$(FROM)') $(ARGS)
+
+report: .venv/.setup  ## the results as one HTML page that needs no network
+	@$(ORCHESTRATOR) report $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
+
+confirm: .venv/.setup  ## run the best again with fresh seeds
+	@$(ORCHESTRATOR) confirm $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
+
+costs: .venv/.setup  ## what it took, and would have taken on demand
+	@$(ORCHESTRATOR) costs $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
+
+export: .venv/.setup  ## the results for other tools: ARGS='--to latex optuna'
+	@$(ORCHESTRATOR) export $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
 
 ratings: .venv/.setup  ## a blind sheet of its answers, for people to rate
 	@$(ORCHESTRATOR) ratings $(NAMED_SWEEP) --results '$(RESULTS)' $(ARGS)
@@ -147,7 +171,7 @@ style: .venv/.setup-dev  ## ruff and mypy
 	$(BIN)/mypy
 
 golden: .venv/.setup-dev  ## record the golden files anew; review the diff
-	$(BIN)/python -m pytest -q tests/usecases/test_golden.py --record-golden
+	$(BIN)/python -m pytest -q tests/usecases/test_golden.py tests/adapters/test_watch_screen.py --record-golden
 
 storm: .venv/.setup-dev  ## 100 trials while all breaks (Debian, as root)
 	@$(BIN)/python -m tests.storm $(ARGS)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
+
+from orchestrator.cli import json_output
+from tests.json_documents import check_documents, is_json_command
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -39,3 +43,24 @@ def check_golden(request: pytest.FixtureRequest):  # type: ignore[no-untyped-def
         assert path.read_text(encoding="utf-8") == text, "`make golden` records it; review the diff"
 
     return check
+
+
+@pytest.fixture(autouse=True)
+def check_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold all that the test's commands print with ``--json`` against their schemas."""
+    run, write = subprocess.run, json_output.dump_record
+
+    def checked_run(argv, *words, **options):  # type: ignore[no-untyped-def]
+        done = run(argv, *words, **options)
+        if is_json_command(argv) and done.stdout and done.returncode in (0, 1, 2, 3):
+            text = done.stdout if isinstance(done.stdout, str) else done.stdout.decode()
+            check_documents(text)
+        return done
+
+    def checked_dump(record):  # type: ignore[no-untyped-def]
+        data = write(record)
+        check_documents(data.decode())
+        return data
+
+    monkeypatch.setattr(subprocess, "run", checked_run)
+    monkeypatch.setattr(json_output, "dump_record", checked_dump)

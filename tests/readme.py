@@ -26,23 +26,48 @@ ON_SLURM = [
     "make plan SWEEP=sweeps/deepseek-sft.yaml",
     "make submit SWEEP=sweeps/deepseek-sft.yaml",
     "make supervise",
+    "make watch",
     "make status",
     "make collect",
     "make submit SWEEP=sweeps/deepseek-sft.yaml ARGS='learning_rate=1e-5,3e-5 partition=ondemand'",
 ]
 # The gate is open there: nothing waits, and a budget is new.
 RELEASE = ["make release", "make release ARGS='budget.cost=3000'"]
-# Lasts as long as the sweep; the test lets it hold one round.
+# These last as long as the sweep; the tests let them hold one round, and look once.
 SUPERVISE = "make supervise"
+WATCH = "make watch"
+# Of a sweep under way.
+FAILURES = "make failures"
+LOGS = "make logs TRIAL=3"
 PLAN = "make plan SWEEP=sweeps/deepseek-sft.yaml ARGS='resources.gpus=8 resources.time=4:00:00'"
 EXPLAIN = "make explain TRIAL=3"
 # Of the demo: its numbers are the same again.
 REPRODUCE = "make reproduce TRIAL=3"
+REPORT = "make report"
 # Of a sweep whose trials left answers; the sheet lies in its folder.
 RATINGS = [
     "make ratings",
     "make collect RATINGS=results/deepseek-sft/rating-sheet.csv",
 ]
+COSTS = "make costs"
+IMPORTS = [
+    "make collect FROM=study.log",
+    "make collect FROM=wandb.csv ARGS='--param lr --objective val/loss:minimize'",
+    "make collect FROM=~/old-runs ARGS='--objective loss:minimize'",
+]
+# Of a sweep that has these columns.
+LEADERBOARD = [
+    'make collect ARGS="--objective eval_loss:minimize --objective eval_accuracy:maximize"',
+    'make collect ARGS="--where \'gpu_hours < 5 and optimizer == \\"adamw\\"\' --top 5"',
+]
+# Of a sweep that has ended.
+CONFIRM = [
+    "make confirm ARGS=--dry-run",
+    "make confirm",
+    "make confirm ARGS='--top 5 --seeds 10'",
+]
+# Of any sweep; each format has tests of its own.
+EXPORT = ["make export ARGS='--to latex parquet optuna'"]
 DOCTOR = "make doctor"
 # The guide for sysadmins, typed in this order where Slurm has a new partition.
 PARTITION = [

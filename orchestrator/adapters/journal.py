@@ -18,6 +18,7 @@ Kinds of entry, each with ``at`` (UTC):
 ``throttled``  ``token, throttle, sure``: the most tasks of the array that may run at once, from now
                on; ``sure`` once Slurm has done it
 ``behind``     ``token, after``: the arrays, by Slurm's id, whose end it waits for, from now on
+``confirming`` ``trials, seeds``: asked for on fresh seeds; by id, the trial that each is to confirm
 ``excluded``   ``node, reason``: no array submitted later runs there
 ``readmitted`` ``node``: it gets another chance
 ``paused``     ``reason, arrays``: the rest of the sweep is held back

@@ -18,23 +18,26 @@ it is left out where that is not installed.
 
 from __future__ import annotations
 
-import importlib.util
-import io
 import os
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
-
-import pandas as pd
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import __version__
+from orchestrator.adapters.leaderboard_parquet import can_write_parquet, format_parquet
 from orchestrator.contract.errors import CorruptRecord, OrchestratorError
 from orchestrator.contract.file_errors import explain
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.records import dump_record, read_record
+from orchestrator.domain.cost_tables import show_money
 from orchestrator.domain.leaderboard import Leaderboard
 from orchestrator.domain.plain_text import one_line
+from orchestrator.domain.table import Table
+from orchestrator.domain.typed_columns import BOOLEAN, FLOAT, INTEGER, TEXT, Column
 from orchestrator.runtime import durable
+
+if TYPE_CHECKING:  # its import takes longer than collecting ten thousand trials
+    import pandas as pd
 
 # More than a page shows; GitHub shows no Markdown beyond 512 kB.
 MARKDOWN_RANKED, MARKDOWN_OTHERS = 200, 50
@@ -45,6 +48,13 @@ _NEEDS_QUOTES = re.compile('[",\r\n]|^\\s|\\s$')
 # Texts joined by NUL of which none needs a change: words of harmless characters.
 _IS_PLAIN = re.compile("(?:[A-Za-z0-9][A-Za-z0-9_.:/-]*\0)*[A-Za-z0-9][A-Za-z0-9_.:/-]*|")
 _MARKDOWN = re.compile(r"[\\`*|~<>\[\]]|&(?=[#\w])|(?<![^\W_])_|_(?![^\W_])")
+
+_SPELLINGS: dict[str, Callable[[Any], str]] = {
+    FLOAT: repr,
+    INTEGER: str,
+    BOOLEAN: lambda cell: "true" if cell else "false",
+}
+_EMPTY = {None: "", "": '""'}
 
 
 def write_leaderboard(board: Leaderboard, sweep: SweepPaths, stamp: str | None = None) -> list[str]:
@@ -59,8 +69,7 @@ def write_leaderboard(board: Leaderboard, sweep: SweepPaths, stamp: str | None =
     Raises:
         OrchestratorError: A file could not be written; it is as it was before.
     """
-    has_parquet = importlib.util.find_spec("pyarrow") is not None
-    extensions = ["csv", "md", "parquet"] if has_parquet else ["csv", "md"]
+    extensions = ["csv", "md", "parquet"] if can_write_parquet() else ["csv", "md"]
     paths = [sweep.leaderboard(extension) for extension in extensions]
     stamp_path = f"{sweep.cache}/leaderboard.json"
     if stamp is not None and _read_stamp(stamp_path) == _describe_files(stamp, paths):
@@ -68,13 +77,11 @@ def write_leaderboard(board: Leaderboard, sweep: SweepPaths, stamp: str | None =
     files: list[tuple[str, bytes]] = []
     for extension, path in zip(extensions, paths, strict=True):
         if extension == "csv":
-            data = format_csv(board.frame).encode("utf-8")
+            data = format_csv(board.table).encode("utf-8")
         elif extension == "md":
             data = format_markdown(board).encode("utf-8")
         else:
-            buffer = io.BytesIO()
-            board.frame.to_parquet(buffer, engine="pyarrow", index=False)
-            data = buffer.getvalue()
+            data = format_parquet(board.table)
         files.append((path, data))
     try:
         durable.replace_all(files)
@@ -101,7 +108,7 @@ def _describe_files(stamp: str, paths: Sequence[str]) -> dict[str, Any]:
         except OSError:
             continue
         files[os.path.basename(path)] = [status.st_size, status.st_mtime_ns, status.st_mode]
-    return {"stamp": stamp, "version": __version__, "pandas": pd.__version__, "files": files}
+    return {"stamp": stamp, "version": __version__, "files": files}
 
 
 def _read_stamp(path: str) -> dict[str, Any] | None:
@@ -111,44 +118,44 @@ def _read_stamp(path: str) -> dict[str, Any] | None:
         return None
 
 
-def format_csv(frame: pd.DataFrame) -> str:
-    """Format a leaderboard's frame as CSV; see the module's docstring."""
+def format_csv(table: Table | pd.DataFrame) -> str:
+    """Format a leaderboard's table, or its frame, as CSV; see the module's docstring."""
     # Not DataFrame.to_csv: it cannot tell an empty text from a missing one, nor guard formulas,
     # and takes three times as long.
-    header = ",".join(csv_text(str(name)) for name in frame.columns)
-    columns = [_csv_cells(frame[name]) for name in frame.columns]
+    header = ",".join(csv_text(str(name)) for name in table.columns)
+    columns = [_csv_cells(table[name]) for name in table.columns]
     return "\n".join([header, *map(",".join, zip(*columns, strict=True))]) + "\n"
 
 
 def format_markdown(board: Leaderboard) -> str:
     """Format the head of a leaderboard as Markdown, without the columns of constants."""
-    frame = board.frame.drop(columns=[*board.constants])
-    n_others = len(frame) - board.n_ranked
-    shown = pd.concat(
-        [
-            frame.iloc[: min(board.n_ranked, MARKDOWN_RANKED)],
-            frame.iloc[board.n_ranked : board.n_ranked + min(n_others, MARKDOWN_OTHERS)],
-        ]
-    )
-    shown = shown.dropna(axis="columns", how="all")
-    kept = [str(name) for name in shown.columns]
-    columns = [[_markdown_text(show_value(cell)) for cell in cell_values(shown[n])] for n in kept]
-    right = [pd.api.types.is_numeric_dtype(shown[name].dtype) for name in kept]
+    table, n_ranked = board.table, board.n_ranked
+    n_others = len(table) - n_ranked
+    rows = [*range(min(n_ranked, MARKDOWN_RANKED))]
+    rows += range(n_ranked, n_ranked + min(n_others, MARKDOWN_OTHERS))
+    shown = table.without(board.constants).take(rows).without_empty()
+    kept = shown.columns
+    columns = [[_markdown_text(show_value(cell)) for cell in shown[name].cells] for name in kept]
+    right = [shown[name].dtype != TEXT for name in kept]
     summary = board.summary
     lines = [f"# {_markdown_text(summary.name)}", ""]
     if summary.metric is not None:
-        lines += [f"Ranked by {_markdown_text(summary.metric)}, {summary.goal}.", ""]
+        named = [f"{_markdown_text(name)}, {goal}" for name, goal in summary.objectives]
+        front = f"; Pareto front with {'; '.join(named[1:])}" if named[1:] else ""
+        lines += [f"Ranked by {named[0]}{front}.", ""]
+        if board.standing.words:
+            lines += [_markdown_text(board.standing.words, 600), ""]
     else:
         lines += ["No metric is named, so nothing is ranked.", ""]
-    lines += [f"{describe_counts(board)} {describe_usage(board)}".strip(), ""]
+    lines += [_markdown_text(f"{describe_counts(board)} {describe_usage(board)}".strip(), 2000), ""]
     lines.append(_markdown_row(_markdown_text(name) for name in kept))
     lines.append(_markdown_row("--:" if is_number else ":--" for is_number in right))
     lines += [_markdown_row(cells) for cells in zip(*columns, strict=True)]
-    if len(shown) < len(frame):
-        lines += ["", f"… and {len(frame) - len(shown):,} more in leaderboard.csv."]
+    if len(shown) < len(table):
+        lines += ["", f"… and {len(table) - len(shown):,} more in leaderboard.csv."]
     for name in board.constants:
-        if len(board.frame):
-            value = _markdown_text(show_value(cell_values(board.frame[name].iloc[:1])[0]))
+        if len(table):
+            value = _markdown_text(show_value(table[name].cells[0]))
             lines += ([""] if name == board.constants[0] else []) + [
                 f"- {_markdown_text(name)}: {value}"
             ]
@@ -160,7 +167,7 @@ def describe_counts(board: Leaderboard) -> str:
     if not board.counts:
         return "No trials."
     parts = ", ".join(f"{n:,} {state.value}" for state, n in board.counts.items())
-    n = len(board.frame)
+    n = sum(board.counts.values())
     return f"{n:,} trial{'s' if n != 1 else ''}: {parts}."
 
 
@@ -172,7 +179,7 @@ def describe_usage(board: Leaderboard) -> str:
     about = "about " if usage.is_estimate else ""
     hours, unit = (usage.gpu_hours, "GPU-hours") if usage.gpu_hours else (usage.wall_h, "hours")
     amount = f"{hours:,.0f} {unit}" if hours >= 100 else f"{hours:.3g} {unit}"
-    money = " + ".join(f"{cost:,.2f} {name}".strip() for name, cost in usage.cost.items())
+    money = show_money(usage.cost)
     share = board.goodput.lost_share
     lost = f", {share:.1%} of it lost" if share >= 0.0005 else ""
     return f"Used {about}{amount}{f', {money}' if money else ''}{lost}."
@@ -189,24 +196,23 @@ def show_value(value: object, digits: int = 5) -> str:
     return str(value)
 
 
-def cell_values(column: pd.Series[Any]) -> list[Any]:
+def cell_values(column: Column | pd.Series[Any]) -> list[Any]:
     """Return a column's cells as Python values, None where there is none."""
+    if isinstance(column, Column):
+        return column.cells
     # The stubs' na_value does not know None.
     cells: list[Any] = column.to_numpy(dtype=object, na_value=None).tolist()  # type: ignore[call-overload]
     return cells
 
 
-def _csv_cells(column: pd.Series[Any]) -> list[str]:
+def _csv_cells(column: Column | pd.Series[Any]) -> list[str]:
     cells = cell_values(column)
-    if column.dtype == "Float64":
-        return ["" if cell is None else repr(cell) for cell in cells]
-    if column.dtype == "Int64":
-        return ["" if cell is None else str(cell) for cell in cells]
-    if column.dtype == "boolean":
-        return ["" if cell is None else show_value(cell) for cell in cells]
-    if _IS_PLAIN.fullmatch("\0".join([cell for cell in cells if cell is not None])):
-        return ["" if cell is None else cell for cell in cells]
-    return ["" if cell is None else csv_text(cell) for cell in cells]
+    spell = _SPELLINGS.get(str(column.dtype), csv_text)
+    if spell is csv_text and _IS_PLAIN.fullmatch("\0".join(filter(None, cells))):
+        return [cell if cell else _EMPTY[cell] for cell in cells]
+    if None not in cells:
+        return list(map(spell, cells))
+    return ["" if cell is None else spell(cell) for cell in cells]
 
 
 def csv_text(text: str) -> str:
@@ -220,8 +226,8 @@ def csv_text(text: str) -> str:
     return text
 
 
-def _markdown_text(text: str) -> str:
-    text = one_line(text, MARKDOWN_CELL_CHARS)
+def _markdown_text(text: str, max_chars: int = MARKDOWN_CELL_CHARS) -> str:
+    text = one_line(text, max_chars)
     return _MARKDOWN.sub(lambda found: "\\" + found[0], text)
 
 

@@ -1,23 +1,25 @@
 """Showing a leaderboard on a terminal. Runs on the login node.
 
 The table fits the width it is given: columns that do not fit are counted below it, never cut out in
-silence, and everything stands in ``leaderboard.csv``. With repeats there is one row a
-configuration, with the mean, the half width of its 95 % interval and how many repeats there are.
+silence, and everything stands in ``leaderboard.csv``. First to go are measurements of time and of
+the machine. With repeats there is one row a configuration, with the mean, the half width of its
+95 % interval and how many repeats there are; partial ones stand in a block of their own. Marks:
+``~1`` cannot be told from rank 1, ``*`` is on the Pareto front.
 Nothing here prints. Values come from programs and specs: control characters are stripped, and no
 value is read as rich's markup.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
 from rich.cells import cell_len, set_cell_size
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from orchestrator.adapters.leaderboard_files import (
@@ -26,11 +28,15 @@ from orchestrator.adapters.leaderboard_files import (
     describe_usage,
     show_value,
 )
-from orchestrator.domain.leaderboard import SEED, Leaderboard
+from orchestrator.contract.states import TrialState
+from orchestrator.domain.leaderboard import Leaderboard
+from orchestrator.domain.metric_comparison import is_of_time
 from orchestrator.domain.plain_text import one_line
+from orchestrator.domain.table import Table
 
 _MAX_CELL, _MIN_TITLE = 24, 6
 _GAP = 2
+_CONFIRMED = re.compile(r"(?<=^fresh seed), to confirm \d+")
 # How train/ names measurements of a moment; of a trial that has ended they say least.
 _MOMENTARY = "current_"
 _TITLE_PARTS = re.compile(r"[^._/ -]+[._/ -]*|[._/ -]+")
@@ -62,14 +68,13 @@ def render_leaderboard(
         n_others: At most so many rows without a rank.
     """
     parts: list[RenderableType] = [Text(_headline(board), style="bold")]
+    if board.standing.words:
+        parts.append(Text(one_line(board.standing.words, 600)))
     if board.leads:
         parts += _ranked(board, width, n_rows)
-    n_below = len(board.frame) - board.n_ranked
-    if n_below:
+    if len(board.table) > board.n_ranked:
         parts.append(Text("\nWithout a rank:" if board.leads else ""))
-        parts.append(_others(board, width, n_others))
-        if n_below > n_others:
-            parts.append(_more(n_below - n_others, "row"))
+        parts += _others(board, width, n_others)
     parts.append(Text(f"\n{describe_counts(board)} {describe_usage(board)}".rstrip()))
     return Group(*parts)
 
@@ -92,27 +97,24 @@ def _headline(board: Leaderboard) -> str:
     name = one_line(summary.name, 60)
     if summary.metric is None:
         return f"{name}: the spec names no metric, so nothing is ranked"
-    return f"{name}: {one_line(summary.metric, 40)}, {summary.goal}"
+    named = [f"{one_line(metric, 40)}, {goal}" for metric, goal in summary.objectives]
+    front = f"; on the Pareto front with {'; '.join(named[1:])}" if len(named) > 1 else ""
+    return f"{name}: {named[0]}{front}"
 
 
 def _ranked(board: Leaderboard, width: int, n_rows: int) -> list[RenderableType]:
     """Show ranked rows in as many columns as fit, and say what did not."""
-    frame = board.frame.iloc[list(board.leads[:n_rows])]
+    frame = board.table.take(board.leads[:n_rows])
     names = cell_values(frame["trial"])
-    columns = [
-        _Column("", [str(rank) for rank in cell_values(frame["rank"])], True),
-        _Column("trial", [name.partition("-")[0] for name in names], False),
-        *_objective_columns(board, frame),
-    ]
-    parameters = [n for n in board.parameters if not (board.summary.seeded and n == SEED)]
-    titles = short_titles(parameters)
-    others: list[str] = []
-    if not board.summary.seeded:  # of the first trial, not of its configuration
-        metrics = sorted(board.metrics, key=lambda name: name.startswith(_MOMENTARY))
-        others = ["attempts", "gpu_hours", *board.costs, *metrics]
+    columns = [_Column("", [str(rank) for rank in cell_values(frame["rank"])], True)]
+    marks, legend = _marks(board, frame)
+    if any(marks):
+        columns.append(_Column("", marks, False))
+    at = len(columns)
+    columns.append(_Column("trial", [name.partition("-")[0] for name in names], False))
+    columns += _objective_columns(board, frame) + _confirmed_columns(frame)
     hidden: list[str] = []
-    for name, title in zip([*parameters, *others], [*titles, *others], strict=True):
-        column = _column(title, cell_values(frame[name]), 4)
+    for name, column in _further_columns(board, frame):
         if not any(column.cells):
             continue
         if hidden or _total_width([*columns, column]) > width:
@@ -120,27 +122,99 @@ def _ranked(board: Leaderboard, width: int, n_rows: int) -> list[RenderableType]
         else:
             columns.append(column)
     full = _Column("trial", names, False)
-    if _total_width(columns) + full.width - columns[1].width <= width:
-        columns[1] = full
+    if _total_width(columns) + full.width - columns[at].width <= width:
+        columns[at] = full
     for index, column in enumerate(columns):
         unfolded = replace(column, title=column.title.replace("\n", ""))
         if _total_width(columns) + unfolded.width - column.width <= width:
             columns[index] = unfolded
-    below: list[RenderableType] = []
+    below: list[RenderableType] = [Text(line, style="dim") for line in legend]
     n_left = len(board.leads) - len(frame)
     if n_left:
         below.append(_more(n_left, "configuration" if board.summary.seeded else "row"))
+    hidden = [name for name in hidden if name in board.table]  # means of an amount are not there
     if hidden:
         text = f"{_more(len(hidden), 'column')}: {', '.join(one_line(n, 40) for n in hidden)}"
         below.append(Text(text, no_wrap=True, overflow="ellipsis", style="dim"))
-    return [_table(columns), *below]
+    return [*_blocks(columns, frame), *below]
 
 
-def _objective_columns(board: Leaderboard, frame: pd.DataFrame) -> list[_Column]:
-    objective = board.objective
-    assert objective is not None  # nothing is ranked without one
+def _blocks(columns: Sequence[_Column], frame: Table) -> list[RenderableType]:
+    """Show complete configurations, and the partial ones in a block of their own below."""
+    n_partial = (
+        sum(cell is not None for cell in cell_values(frame["partial"]))
+        if ("partial" in frame)
+        else 0
+    )
+    n = len(frame) - n_partial
+    if not n_partial or not n:
+        return [_table(columns)]
+    widths = [column.width for column in columns]
+    complete = [replace(column, cells=column.cells[:n]) for column in columns]
+    partial = [replace(column, cells=column.cells[n:]) for column in columns]
+    return [
+        _table(complete, widths),
+        Text("Partial, with fewer repeats than the others:"),
+        _table(partial, widths, has_titles=False),
+    ]
+
+
+def _marks(board: Leaderboard, frame: Table) -> tuple[list[str], list[str]]:
+    """Return the marks of ties and of the front, and the lines that explain them."""
+    ranks = cell_values(frame["rank"])
+    ties = cell_values(frame["tie"]) if "tie" in frame else [None] * len(ranks)
+    on_front = cell_values(frame["pareto"]) if "pareto" in frame else [None] * len(ranks)
+    tied = [
+        f"~{tie}" if tie is not None and tie != rank else ""
+        for rank, tie in zip(ranks, ties, strict=True)
+    ]
+    legend = []
+    if any(tied):
+        legend.append("~N: its repeats cannot tell it from rank N (95 %)")
+    if any(on_front):
+        over = " and ".join(one_line(name, 40) for name, _ in board.front)
+        legend.append(f"*: on the Pareto front of {over}")
+    width = max(map(len, tied), default=0)
+    marks = [
+        f"{mark:<{width}}{'*' if front else ' '}"
+        for mark, front in zip(tied, on_front, strict=True)
+    ]
+    return [mark.rstrip() for mark in marks], legend
+
+
+def _further_columns(board: Leaderboard, frame: Table) -> list[tuple[str, _Column]]:
+    """Return what follows the objective, first what says most: parameters, then what it took."""
+    parameters = board.searched
+    titles = short_titles(parameters)
+    found = [
+        (name, _column(title, cell_values(frame[name]), 4))
+        for name, title in zip(parameters, titles, strict=True)
+    ]
+    used = ["gpu_hours", *board.costs]
+    counted = [name for name, _ in board.front if name in used]
+    if board.summary.seeded:  # the other columns are of the first trial, not of its configuration
+        return found + [(f"{name} mean", _mean_amount(board, name, len(frame))) for name in counted]
+    timed = [name for name in board.metrics if is_of_time(name)]
+    momentary = [n for n in board.metrics if n.startswith(_MOMENTARY) and n not in timed]
+    telling = [name for name in board.metrics if name not in timed and name not in momentary]
+    rest = [name for name in used if name not in counted]
+    names = [*counted, *telling, *rest, "attempts", *momentary, *timed]
+    return found + [(name, _column(name, cell_values(frame[name]), 4)) for name in names]
+
+
+def _mean_amount(board: Leaderboard, name: str, n: int) -> _Column:
+    """Show what a repeat of each of the first configurations took, where all are known."""
+    amounts = board.table[name].cells[: board.n_ranked]
+    ends = [*board.leads[1:], board.n_ranked]
+    parts = [amounts[start:end] for start, end in zip(board.leads, ends, strict=True)]
+    means = [None if None in part else math.fsum(part) / len(part) for part in parts[:n]]
+    return _column(f"{name} mean", means, 4)
+
+
+def _objective_columns(board: Leaderboard, frame: Table) -> list[_Column]:
+    objective, *others = [name for name, _ in board.objectives]
     if not board.summary.seeded:
-        return [_column(objective, cell_values(frame[objective]), 5)]
+        return [_column(name, cell_values(frame[name]), 5) for name in (objective, *others)]
     means = cell_values(frame[f"{objective}_mean"])
     highs = cell_values(frame[f"{objective}_ci95_high"])
     halves = [None if high is None else high - m for m, high in zip(means, highs, strict=True)]
@@ -149,37 +223,92 @@ def _objective_columns(board: Leaderboard, frame: pd.DataFrame) -> list[_Column]
         _column(f"{objective} mean", means, 5),
         _column("± 95%", halves, 2),
         _Column("n", [str(n) if n == of else f"{n} of {of}" for n, of in repeats], True),
+        *(_column(f"{name} mean", cell_values(frame[f"{name}_mean"]), 5) for name in others),
     ]
 
 
-def _others(board: Leaderboard, width: int, n_rows: int) -> Table:
-    """Show rows without a rank: where they stand and why."""
-    frame = board.frame.iloc[board.n_ranked : board.n_ranked + n_rows]
-    columns = [
-        _Column("trial", cell_values(frame["trial"]), False),
-        _Column("state", cell_values(frame["state"]), False),
+def _confirmed_columns(frame: Table) -> list[_Column]:
+    """Show what runs on fresh seeds came to, where there are any."""
+    if "confirmed_rank" not in frame:
+        return []
+    names = ("confirmed_mean", "confirmed_ci95_high", "confirmed_n", "confirmed_rank")
+    means, highs, counts, ranks = (cell_values(frame[name]) for name in names)
+    halves = [None if high is None else high - m for m, high in zip(means, highs, strict=True)]
+    return [
+        _column("fresh mean", means, 5),
+        _column("± 95%", halves, 2),
+        _column("n", counts, 5),
+        _column("fresh rank", ranks, 5),
     ]
-    if board.objective is not None:
-        values = _column(board.objective, cell_values(frame[board.objective]), 5)
-        if any(values.cells):
-            columns.append(values)
+
+
+def _others(board: Leaderboard, width: int, n_rows: int) -> list[RenderableType]:
+    """Show trials without a rank: where they stand and why, alike ones once with their count."""
+    frame = board.table.take(range(len(board.table))[board.n_ranked :])
+    names, states = cell_values(frame["trial"]), cell_values(frame["state"])
     notes = [one_line(note or "", 400) for note in cell_values(frame["note"])]
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row, (name, state, note) in enumerate(zip(names, states, notes, strict=True)):
+        # Each that runs is somewhere else; which trial a fresh seed confirms parts no group.
+        why = name if state == TrialState.RUNNING.value and not note else note
+        groups.setdefault((state, _CONFIRMED.sub("", why)), []).append(row)
+    members = _pick_groups(groups, n_rows)
+    lone = [len(rows) == 1 for rows in members]
+    columns = [_Column("trials", [f"{len(rows):,}" for rows in members], True)]
+    if all(lone):
+        columns = []
+    title = "trial" if all(lone) else "such as"
+    columns.append(_Column(title, [names[rows[0]] for rows in members], False))
+    columns.append(_Column("state", [states[rows[0]] for rows in members], False))
+    if board.objective is not None:
+        values = cell_values(frame[board.objective])
+        shown = _column(board.objective, [_common(values, rows) for rows in members], 5)
+        if any(shown.cells):
+            columns.append(shown)
+    if "partial" in frame:
+        partial = cell_values(frame["partial"])
+        steps = [one_line(_common(partial, rows) or "", _MAX_CELL) for rows in members]
+        if any(steps):
+            columns.append(_Column("so far", steps, False))
     room = max(10, width - _total_width(columns) - _GAP)
-    notes = [_cut(note, room) for note in notes]
-    if any(notes):
-        columns.append(_Column("why", notes, False))
-    return _table(columns)
+    whys = [
+        _cut(notes[rows[0]] if alone else _CONFIRMED.sub("", notes[rows[0]]), room)
+        for rows, alone in zip(members, lone, strict=True)
+    ]
+    if any(whys):
+        columns.append(_Column("why", whys, False))
+    n_left = len(frame) - sum(map(len, members))
+    return [_table(columns), *([_more(n_left, "row")] if n_left else [])]
 
 
-def _table(columns: Sequence[_Column]) -> Table:
-    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
-    for column in columns:
+def _pick_groups(groups: Mapping[tuple[str, str], list[int]], n: int) -> list[list[int]]:
+    """Take the first groups, and as far as there is room one of each state and of fresh seeds."""
+    heads: dict[tuple[str, bool], tuple[str, str]] = {}
+    for state, why in groups:
+        heads.setdefault((state, why.startswith("fresh seed")), (state, why))
+    first = list(heads.values())
+    chosen = set([*first, *(key for key in groups if key not in first)][:n])
+    return [rows for key, rows in groups.items() if key in chosen]
+
+
+def _common(values: Sequence[Any], rows: Sequence[int]) -> Any:
+    """Return what all rows have there; None if they differ."""
+    first = values[rows[0]]
+    return first if len({repr(values[row]) for row in rows}) == 1 else None
+
+
+def _table(
+    columns: Sequence[_Column], widths: Sequence[int] = (), has_titles: bool = True
+) -> RichTable:
+    table = RichTable(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    table.show_header = has_titles
+    for column, width in zip(columns, widths or [one.width for one in columns], strict=True):
         table.add_column(
             Text("\n".join(line.rstrip() for line in column.title.split("\n"))),
             justify="right" if column.is_number else "left",
             no_wrap=True,
             vertical="bottom",
-            min_width=column.width,
+            min_width=width,
         )
     for cells in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*map(Text, cells))

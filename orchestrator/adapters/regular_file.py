@@ -1,8 +1,8 @@
 """Opening a file that somebody else may have put there, without being hurt by it.
 
 Opens regular files only: links are not followed, pipes and devices not waited for, sizes checked
-before reading. Does not parse. Called by ``trial_dir`` and ``ingest_cache``; runs on the login
-node.
+before reading. Does not parse. Called by ``trial_dir``, ``trial_log`` and ``ingest_cache``; runs on
+the login node.
 """
 
 from __future__ import annotations
@@ -36,12 +36,39 @@ def read_file(path: str, max_bytes: int, *, tail: bool = False) -> tuple[bytes, 
             # NFS: the file was replaced between open and read; its name leads to the new one.
             if error.errno == errno.ESTALE and not is_last_try:
                 continue
-            if error.errno == errno.ELOOP:
-                raise UnusableFile("a symbolic link; not followed") from None
-            if error.errno == errno.ENXIO:
-                raise UnusableFile("a socket or pipe, not a file") from None
-            raise UnusableFile(f"cannot be read: {error.strerror}") from None
+            raise UnusableFile(_why_not(error)) from None
     raise AssertionError("not reached")
+
+
+def open_regular(path: str) -> int:
+    """Open a regular file for reading.
+
+    Returns:
+        A file descriptor.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UnusableFile: It is no regular file, or cannot be opened.
+    """
+    try:
+        fd = os.open(path, _OPEN)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UnusableFile(_why_not(error)) from None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise UnusableFile(f"{name_kind(status.st_mode)}, not a file")
+    return fd
+
+
+def _why_not(error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "a symbolic link; not followed"
+    if error.errno == errno.ENXIO:
+        return "a socket or pipe, not a file"
+    return f"cannot be read: {error.strerror}"
 
 
 def _read_once(path: str, max_bytes: int, tail: bool) -> tuple[bytes, os.stat_result]:

@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -35,6 +36,17 @@ WAIT_S = 10.0
 POLL_S = 0.2
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _LOG = logging.getLogger(__name__)
+
+
+class Supervision(SweepPaths):
+    """A sweep whose lock is the supervisor's, which is held for days."""
+
+    __slots__ = ()
+
+    @property
+    def lock(self) -> str:
+        """Held by the one supervisor of the sweep; ``submit`` has a lock of its own."""
+        return self.root + "/supervisor.lock"
 
 
 @contextlib.contextmanager
@@ -101,6 +113,37 @@ def _take(fd: int, stand_in: _LockFile) -> str | None:
     return None
 
 
+def find_holder(sweep: SweepPaths) -> str | None:
+    """Name the process that holds the lock of a sweep, without taking it; None: nobody does.
+
+    Raises:
+        OSError: It cannot be told.
+    """
+    try:
+        fd = os.open(sweep.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        # struct flock of Linux (fcntl(2)): type, whence, start, length, pid.
+        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        try:
+            answer = fcntl.fcntl(fd, fcntl.F_GETLK, asked)
+            is_free = struct.unpack("hhqqi4x", answer)[0] == fcntl.F_UNLCK
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return _LockFile(sweep).holder()
+        if is_free:
+            return None
+        try:
+            owner = parse_record(os.pread(fd, 4096, 0), "lock")
+        except CorruptRecord:
+            owner = {}  # it took the lock and has not written its name yet
+        return _name(owner)
+    finally:
+        os.close(fd)
+
+
 class _LockFile:
     """The file that stands in for a record lock."""
 
@@ -124,6 +167,11 @@ class _LockFile:
             f"{_name(owner)}; submit again when it has ended, and if that process is gone, remove "
             f"{os.path.relpath(self._path)}"
         )
+
+    def holder(self) -> str | None:
+        """Name the owner; None if there is none, or it is known to be dead."""
+        owner = self._owner()
+        return None if owner is None or job.is_alive_here(owner) is False else _name(owner)
 
     def release(self) -> None:
         """Remove the file, if it is ours."""

@@ -25,7 +25,6 @@ from orchestrator.adapters.ingest_cache import (
     load_cache,
     recall_trial,
     remember_trial,
-    stamp_cache,
     update_cache,
 )
 from orchestrator.adapters.regular_file import UnusableFile, name_kind, read_file
@@ -99,27 +98,27 @@ def scan_sweep(sweep: SweepPaths) -> Scan:
     """
     with without_gc():
         entries, problems = _list_entries(sweep)
-        cache_path = f"{sweep.cache}/trials.json"
-        cached, cached_text = load_cache(cache_path)
+        cache = load_cache(f"{sweep.cache}/trials.jsonl")
+        cached = cache.entries
         now_ns = time.time_ns()
         trials: list[TrialFiles] = []
-        recalled: set[str] = set()
-        fresh: dict[str, str] = {}
+        recalled: list[str] = []
+        fresh: dict[str, Any] = {}
         for _, name, mtime_ns in entries:
             hit = cached.get(name)
             known = recall_trial(hit, mtime_ns, sweep) if hit is not None else None
             if known is not None:
                 trials.append(known)
-                recalled.add(name)
+                recalled.append(name)
                 continue
             trial, attempts = _read_trial(sweep.trial(name))
             trials.append(trial)
-            line = remember_trial(trial, attempts, mtime_ns, now_ns, sweep)
-            if line is not None:
-                fresh[name] = line
-        if fresh or len(recalled) < len(cached):
-            cached_text = update_cache(cache_path, cached, cached_text, recalled, fresh)
-        stamp = stamp_cache(cached_text, len(trials))
+            entry = remember_trial(trial, attempts, mtime_ns, now_ns, sweep)
+            if entry is not None:
+                fresh[name] = entry
+        if fresh or len(recalled) < len(cached) or cache.is_damaged:
+            update_cache(cache, recalled, fresh)
+        stamp = cache.stamp(len(trials))
     return Scan(trials, problems, stamp)
 
 
@@ -270,10 +269,11 @@ def _read_live_metrics(paths: TrialPaths, problems: list[str]) -> tuple[dict[str
     except UnusableFile as error:
         problems.append(f"metrics.jsonl: {error}")
         return {}, None
-    if status.st_size > len(data):
+    is_whole = status.st_size <= len(data)
+    if not is_whole:
         data = data.partition(b"\n")[2]
     data = data[: data.rfind(b"\n") + 1]  # the last line may be being written
-    metrics, _, last_step, wrong = fold_metrics(data.split(b"\n"))
+    metrics, _, last_step, wrong = fold_metrics(data.split(b"\n"), is_from_start=is_whole)
     problems.extend(f"metrics.jsonl: {text}" for text in wrong)
     return metrics, last_step
 

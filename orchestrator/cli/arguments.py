@@ -37,6 +37,17 @@ def make_parser(command: str, description: str, words_help: str) -> Parser:
     return parser
 
 
+def read_count(word: str) -> int:
+    """Read a number of things from the command line, for ``type=``.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none, or negative.
+    """
+    if not word.isascii() or not word.isdigit() or len(word) > 9:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a count; use 0, 1, 2, ...")
+    return int(word)
+
+
 def split_words(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """Tell the sweep from ``key=value`` overrides.
 
@@ -53,6 +64,12 @@ def split_words(words: Sequence[str]) -> tuple[str | None, list[str]]:
 def results_hint(results: str) -> str:
     """Return what make needs to be told of a results folder other than its own."""
     return "" if results == "results" else f" RESULTS={shlex.quote(results)}"
+
+
+def show_path(path: str) -> str:
+    """Return a path as people type it: from here if it lies below, else whole."""
+    relative = os.path.relpath(path)
+    return os.path.abspath(path) if relative.split(os.sep, 1)[0] == os.pardir else relative
 
 
 def find_sweep(results: str, word: str | None) -> SweepPaths:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
+from rich.text import Text
 
-from orchestrator.adapters.leaderboard_files import cell_values
 from orchestrator.adapters.leaderboard_table import render_leaderboard
-from orchestrator.cli.arguments import find_sweep, make_parser, split_words
+from orchestrator.cli.arguments import make_parser, show_path, split_words
+from orchestrator.cli.import_options import add_import_options, find_or_import
+from orchestrator.cli.json_output import print_json
 from orchestrator.contract.errors import EXIT_OK, EXIT_TRIALS_FAILED, UserError
-from orchestrator.contract.records import dump_record
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.goodput import describe_goodput, goodput_record
 from orchestrator.domain.plain_text import one_line
+from orchestrator.domain.sweep_summary import MAXIMIZE, MINIMIZE
+from orchestrator.domain.table import Table
 from orchestrator.usecases.collect import Collection, collect
 from orchestrator.usecases.observe import observe
 from orchestrator.usecases.ratings import Ratings, import_ratings, load_ratings
@@ -41,17 +41,35 @@ def run(argv: Sequence[str]) -> int:
         "--top", type=int, default=20, metavar="N", help="rows to print (default: 20)"
     )
     parser.add_argument(
+        "--objective",
+        action="append",
+        default=[],
+        metavar="NAME:GOAL",
+        help="rank by this metric instead, such as acc:maximize; again for a Pareto front",
+    )
+    parser.add_argument(
+        "--where",
+        metavar="CONDITION",
+        help="print and rank only trials that meet it: 'gpu_hours < 5 and col(\"eval/x\") > 0'",
+    )
+    parser.add_argument(
         "--ratings",
         action="append",
         default=[],
         metavar="FILE",
         help="take over people's ratings (CSV); may be given again",
     )
+    add_import_options(parser)
     options = parser.parse_intermixed_args(list(argv))
+    if options.top < 1:
+        raise UserError(f"--top {options.top}: use a number of at least 1")
+    objectives = read_objectives(options.objective)
     word, overrides = split_words(options.words)
     if overrides:
         raise UserError(f"collect takes no overrides: {overrides[0]}")
-    sweep = find_sweep(options.results, word)
+    sweep = find_or_import(options, word, objectives)
+    if options.source is not None:
+        objectives = []  # they are its own now
     # Before Slurm is asked: a mistake in a table is said at once.
     ratings = import_ratings(sweep, options.ratings) if options.ratings else load_ratings(sweep)
     observation = observe(sweep)
@@ -62,6 +80,8 @@ def run(argv: Sequence[str]) -> int:
         datetime.now(UTC),
         scan=observation.scan,
         ratings=ratings,
+        objectives=objectives,
+        where=options.where,
     )
     if options.json:
         _print_json(collection, observation.unreachable, ratings)
@@ -69,14 +89,36 @@ def run(argv: Sequence[str]) -> int:
         # Wide only for people: in a file or pipe a table has no edge to keep to.
         width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 160
         console = Console(width=width, highlight=False, soft_wrap=False)
-        console.print(render_leaderboard(collection.board, width, options.top))
+        if collection.filtered is not None:
+            console.print(Text(one_line(collection.filtered.words, 400), style="dim"))
+        console.print(render_leaderboard(collection.shown, width, options.top))
         for line in describe_goodput(collection.board.goodput):
             print(line)
         for path in collection.paths:
-            print(f"written: {os.path.relpath(path)}")
+            print(f"written: {show_path(path)}")
     _complain(collection, observation.unreachable)
     failed = collection.counts.get(TrialState.FAILED, 0)
     return EXIT_TRIALS_FAILED if failed else EXIT_OK
+
+
+def read_objectives(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Read ``NAME:GOAL`` words.
+
+    Raises:
+        UserError: One has no goal, or a metric stands twice.
+    """
+    found: list[tuple[str, str]] = []
+    for word in words:
+        name, _, goal = word.rpartition(":")
+        if not name or goal not in (MINIMIZE, MAXIMIZE):
+            raise UserError(
+                f"--objective {one_line(word, 80)}: write metric and goal, such as "
+                f"loss:{MINIMIZE} or accuracy:{MAXIMIZE}"
+            )
+        if any(name == other for other, _ in found):
+            raise UserError(f"--objective {one_line(word, 80)}: {name} is named twice")
+        found.append((name, goal))
+    return found
 
 
 def _complain(collection: Collection, unreachable: str | None) -> None:
@@ -92,31 +134,39 @@ def _complain(collection: Collection, unreachable: str | None) -> None:
 
 
 def _print_json(collection: Collection, unreachable: str | None, ratings: Ratings) -> None:
-    frame = collection.rows
-    totals = collection.totals
-    print(
-        json.dumps(
-            {
-                "sweep": collection.board.summary.name,
-                "objective": collection.board.objective,
-                "counts": {state.value: n for state, n in collection.counts.items()},
-                "gpu_hours": totals.gpu_hours,
-                "cost": dict(totals.cost),
-                "goodput": goodput_record(collection.board.goodput),
-                "unreachable": unreachable,
-                "problems": collection.problems,
-                "ratings": {"ratings": len(ratings.all), "trials": len(ratings.by_trial)},
-                "files": collection.paths,
-                "rows": _rows(frame),
-            }
-        )
+    board, totals, filtered = collection.shown, collection.totals, collection.filtered
+    where = filtered and {
+        "condition": filtered.condition,
+        "unmet": filtered.n_unmet,
+        "unknown": filtered.n_unknown,
+        "counted": filtered.what,
+    }
+    print_json(
+        "collect",
+        {
+            "sweep": board.summary.name,
+            "objective": board.objective,
+            "objectives": [{"name": name, "goal": goal} for name, goal in board.objectives],
+            "front": [{"name": name, "goal": goal} for name, goal in board.front],
+            "standing": {
+                "certainty": board.standing.certainty.value,
+                "words": board.standing.words,
+            },
+            "where": where,
+            "counts": {state.value: n for state, n in collection.counts.items()},
+            "gpu_hours": collection.gpu_hours,
+            "cost": dict(totals.cost),
+            "goodput": goodput_record(collection.board.goodput),
+            "unreachable": unreachable,
+            "problems": collection.problems,
+            "ratings": {"ratings": len(ratings.all), "trials": len(ratings.by_trial)},
+            "files": collection.paths,
+            "rows": _rows(board.table),
+        },
     )
 
 
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the table as JSON values. Not by ``DataFrame.to_json``: that keeps 10 digits."""
-    names = [str(name) for name in frame.columns]
-    columns = [cell_values(frame[name]) for name in frame.columns]
-    rows = [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
-    found: list[dict[str, Any]] = json.loads(dump_record({"rows": rows}))["rows"]
-    return found
+def _rows(table: Table) -> list[dict[str, Any]]:
+    """Return the table as JSON values."""
+    columns = [table[name].cells for name in table.columns]
+    return [dict(zip(table.columns, cells, strict=True)) for cells in zip(*columns, strict=True)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import textwrap
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.cli.arguments import Parser, results_hint
+from orchestrator.cli.json_output import print_json
 from orchestrator.cli.submit import default_templates
 from orchestrator.contract.errors import EXIT_OK, EXIT_TRY_AGAIN
 from orchestrator.domain.finding import NOTE, OK, PROBLEM, WARNING, Finding
@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
         )
     )
     if options.json:
-        print(json.dumps(_as_json(diagnosis)))
+        print_json("doctor", _as_json(diagnosis))
     else:
         _Report(Console(highlight=False, soft_wrap=True)).show(diagnosis, options)
     if diagnosis.unreachable is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 
-from orchestrator.cli.arguments import find_sweep, make_parser, results_hint, split_words
+from orchestrator.cli.arguments import find_sweep, make_parser, results_hint, show_path, split_words
+from orchestrator.cli.json_output import print_json
+from orchestrator.cli.next_step import tell_next
 from orchestrator.contract.errors import EXIT_OK, EXIT_TRY_AGAIN, UserError
 from orchestrator.contract.paths import TrialPaths
-from orchestrator.contract.states import TrialState
 from orchestrator.domain.plain_text import one_line, strip_controls
 from orchestrator.usecases.explain import Story, explain
 
@@ -34,7 +34,7 @@ def run(argv: Sequence[str]) -> int:
     sweep = find_sweep(options.results, word)
     story = explain(sweep, options.trial)
     if options.json:
-        print(json.dumps(_as_json(story)))
+        print_json("explain", _as_json(story))
     else:
         _print(story, sweep.trial(story.trial.name), results_hint(options.results))
     return EXIT_OK if story.unreachable is None else EXIT_TRY_AGAIN
@@ -61,30 +61,11 @@ def _print(story: Story, paths: TrialPaths, where_else: str) -> None:
         print(f"Slurm does not answer: {one_line(story.unreachable)}")
     if story.paused is not None:
         print(f"the sweep is paused: {one_line(story.paused, 300)}")
-        print(f"next: mend it, then: make release{where_else}")
-    elif story.state is TrialState.FAILED and not story.is_final:
-        print(f"next: make submit{where_else} or make supervise decides whether it goes again")
-    else:
-        print(f"next: {_next(story.state, where_else)}")
-    folder = os.path.relpath(paths.root)
-    print(f"log: {folder}/log")
+    next_step = tell_next(story.state, story.is_final, story.paused is not None, where_else)
+    print(f"next: {next_step}")
+    folder = show_path(paths.root)
+    print(f"log: {folder}/log; make logs{where_else} TRIAL={story.trial.number} shows it")
     print(f"by hand: bash {folder}/trial.sbatch")
-
-
-def _next(state: TrialState, where_else: str) -> str:
-    again = f"make submit{where_else}"
-    return {
-        TrialState.NEW: f"{again} submits it",
-        TrialState.PENDING: "it waits for its turn",
-        TrialState.RUNNING: "it goes on",
-        TrialState.REQUEUED: "Slurm starts it again when there is room",
-        TrialState.DONE: f"make collect{where_else}",
-        TrialState.FAILED: f"{again} ARGS=--retry-failed tries it again, and all other failed ones",
-        TrialState.INTERRUPTED: f"{again} or make supervise takes it up again",
-        TrialState.LOST: f"{again} or make supervise takes it up again",
-        TrialState.CANCELLED: f"{again} ARGS=--retry-failed submits it again",
-        TrialState.UNKNOWN: "wait until Slurm answers; nothing is given up",
-    }[state]
 
 
 def _as_json(story: Story) -> dict[str, object]:

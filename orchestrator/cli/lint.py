@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.cli.arguments import Parser
+from orchestrator.cli.json_output import print_json
 from orchestrator.cli.submit import default_templates
 from orchestrator.contract.errors import EXIT_OK, EXIT_TRIALS_FAILED
 from orchestrator.domain.lint import PROBLEM, WARNING, LintFinding, merge_findings
@@ -50,7 +50,7 @@ def run(argv: Sequence[str]) -> int:
     if against is None and options.against != NO_COMPARISON:
         not_checked.append("what an edit changes: no older templates in git; see --against")
     if options.json:
-        print(json.dumps(_as_json(report, words, against, changes, not_checked)))
+        print_json("lint", _as_json(report, words, against, changes, not_checked))
     else:
         _show(Console(highlight=False, soft_wrap=True), report, words, against, changes)
         for line in not_checked:

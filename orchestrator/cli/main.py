@@ -6,6 +6,8 @@ not answer, or the sweep is locked), 130 interrupted.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib
 import io
 import os
@@ -13,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from orchestrator import __version__
+from orchestrator.cli.json_output import print_error
 from orchestrator.contract.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR, OrchestratorError
 from orchestrator.contract.file_errors import explain, is_server_away
 from orchestrator.domain.plain_text import one_line
@@ -23,15 +26,23 @@ COMMANDS = {
     "supervise": "look after it until every trial has ended",
     "release": "open a sweep's gate, and let go what it holds",
     "status": "show where its trials stand, and why some failed",
+    "watch": "show progress, cost and the best so far, again and again",
+    "logs": "show or follow one trial's log across its attempts",
+    "failures": "group what failed by cause, with one traceback each",
     "explain": "tell the whole story of one trial",
     "reproduce": "run one trial again here, and compare its numbers",
     "collect": "merge the results into a ranked leaderboard",
+    "report": "write the results as one HTML page",
+    "confirm": "run the best again with fresh seeds, and rank them anew",
+    "costs": "tell what it took, and what it would have taken otherwise",
+    "export": "write the results for other tools",
     "ratings": "write a sheet of answers for people to rate",
     "doctor": "name this site's traps, and what is done about each",
     "lint": "check templates and profiles before anybody submits",
     "new-partition": "draft profile and template of a Slurm partition",
 }
 EXIT_INTERRUPTED = 130
+LONG_LIVED = ("supervise", "watch", "logs", "plan", "submit")
 # An error may quote what Slurm, git or a file said; longer ones help nobody.
 MAX_ERROR_CHARS = 4000
 
@@ -53,7 +64,12 @@ exit codes: 0 all well, 1 some trials failed, 2 your mistake, 3 try again
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
-    sys.exit(run(sys.argv[1:] if argv is None else argv))
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] not in LONG_LIVED:
+        # Its memory goes with the process: looking through ten thousand trials for cycles is in
+        # vain, and takes a tenth of `status`.
+        gc.disable()
+    sys.exit(run(words))
 
 
 def run(argv: Sequence[str]) -> int:
@@ -68,8 +84,8 @@ def run(argv: Sequence[str]) -> int:
         print(f"orchestrator {__version__}")
         return 0
     if command not in COMMANDS:
-        print(f"orchestrator: no command {command!r}; use {', '.join(COMMANDS)}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        text = f"no command {command!r}; use {', '.join(COMMANDS)}"
+        return _complain(argv, text, EXIT_USER_ERROR)
     try:
         # Lazy: each command imports only what it needs, so that --help is instant.
         module = importlib.import_module(f"orchestrator.cli.{command.replace('-', '_')}")
@@ -77,15 +93,15 @@ def run(argv: Sequence[str]) -> int:
         sys.stdout.flush()
         return code
     except OrchestratorError as error:
-        _complain(str(error))
-        return error.exit_code
+        return _complain(argv, str(error), error.exit_code, error)
     except OSError as error:  # a full or read-only disk, a quota, a file server that is away
         if isinstance(error, BrokenPipeError):
             # `orchestrator status | head`: the reader left; Python shall not complain at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        _complain(explain(error))
-        return EXIT_TRY_AGAIN if is_server_away(error) else EXIT_USER_ERROR
+        return _complain(
+            argv, explain(error), EXIT_TRY_AGAIN if is_server_away(error) else EXIT_USER_ERROR
+        )
     except KeyboardInterrupt:
         print("orchestrator: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -100,5 +116,13 @@ def _settle_process() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _complain(text: str) -> None:
-    print(f"orchestrator: {one_line(text, MAX_ERROR_CHARS)}", file=sys.stderr)
+def _complain(
+    argv: Sequence[str], text: str, exit_code: int, error: Exception | None = None
+) -> int:
+    """Say in one line what went wrong, for programs as a document too; return the exit code."""
+    line = one_line(text, MAX_ERROR_CHARS)
+    print(f"orchestrator: {line}", file=sys.stderr)
+    if "--json" in argv:
+        with contextlib.suppress(OSError):  # of a full disk below stdout the line above tells
+            print_error(argv[0], line, exit_code, error)
+    return exit_code

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 
 from orchestrator.cli.arguments import Parser
+from orchestrator.cli.json_output import print_json
 from orchestrator.cli.submit import default_templates
 from orchestrator.contract.errors import EXIT_OK
 from orchestrator.domain.partition_draft import TO_FILL
@@ -32,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
         dry_run=options.dry_run,
     )
     if options.json:
-        print(json.dumps({**vars(draft), "written": not options.dry_run}))
+        print_json("new-partition", {**vars(draft), "written": not options.dry_run})
     else:
         _show(draft, options.dry_run)
     return EXIT_OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -12,6 +11,7 @@ from orchestrator.adapters.profiles import choose_profiles
 from orchestrator.adapters.slurm_cli import is_slurm_here
 from orchestrator.adapters.slurm_site import has_slurm
 from orchestrator.cli.arguments import make_parser, split_words
+from orchestrator.cli.json_output import print_json
 from orchestrator.cli.plan_json import as_json
 from orchestrator.cli.plan_text import print_report
 from orchestrator.cli.submit import default_templates, read_as_released, spec_file
@@ -77,7 +77,7 @@ def run(argv: Sequence[str]) -> int:
     for warning in [*spec.warnings, *report.warnings]:
         err.print(f"[yellow]warning:[/] {_plain(warning)}")
     if options.json:
-        print(json.dumps(as_json(report)))
+        print_json("plan", as_json(report))
     else:
         print_report(report, options.results)
     for problem in report.problems:

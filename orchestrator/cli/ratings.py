@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Sequence
 
-from orchestrator.cli.arguments import find_sweep, make_parser, results_hint, split_words
+from orchestrator.cli.arguments import find_sweep, make_parser, results_hint, show_path, split_words
+from orchestrator.cli.json_output import print_json
 from orchestrator.contract.errors import EXIT_OK, UserError
 from orchestrator.domain.plain_text import one_line
 from orchestrator.usecases.ratings import write_sheet
@@ -55,9 +54,9 @@ def run(argv: Sequence[str]) -> int:
         path=options.output,
     )
     if options.json:
-        print(json.dumps({"sweep": sweep.name, **vars(sheet)}))
+        print_json("ratings", {"sweep": sweep.name, **vars(sheet)})
     else:
-        path = os.path.relpath(sheet.path)
+        path = show_path(sheet.path)
         print(
             f"{path}: {sheet.n_rows} answers to rate, standing for {sheet.n_answers} of "
             f"{sheet.n_trials} trials"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from rich.console import Console
 from orchestrator.adapters.profiles import choose_profiles
 from orchestrator.adapters.spec_file import read_spec
 from orchestrator.cli.arguments import find_sweep, make_parser, results_hint, split_words
+from orchestrator.cli.json_output import print_json
 from orchestrator.cli.submit import default_templates, show_progress
 from orchestrator.contract.errors import (
     EXIT_OK,
@@ -74,7 +74,7 @@ def run(argv: Sequence[str]) -> int:
     if cluster == "local":
         failed = observe(report.sweep).count().get(TrialState.FAILED, 0)
     if options.json:
-        print(json.dumps(_as_json(report)))
+        print_json("release", _as_json(report))
     else:
         _print(report, results_hint(options.results))
         if allows:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.cli.arguments import find_sweep, make_parser, split_words
+from orchestrator.cli.arguments import find_sweep, make_parser, show_path, split_words
+from orchestrator.cli.json_output import print_json
 from orchestrator.contract.errors import EXIT_OK, EXIT_TRIALS_FAILED, UserError
 from orchestrator.domain.metric_comparison import Compared, Verdict
 from orchestrator.domain.plain_text import one_line
@@ -49,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
     tolerance = _tolerance(options.tolerance)
     done = reproduce(sweep, options.trial, tolerance=tolerance, on_start=_announce)
     if options.json:
-        print(json.dumps(_as_json(done)))
+        print_json("reproduce", _as_json(done))
     else:
         _print(done)
     if done.exit_code is None:
@@ -72,7 +71,7 @@ def _announce(started: Reproduction) -> None:
 
 
 def _log(done: Reproduction) -> str:
-    return f"{os.path.relpath(done.folder)}/log"
+    return f"{show_path(done.folder)}/log"
 
 
 def _print(done: Reproduction) -> None:

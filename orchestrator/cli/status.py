@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
 
 from orchestrator.cli.arguments import find_sweep, make_parser, results_hint, split_words
+from orchestrator.cli.json_output import print_json
 from orchestrator.contract.errors import (
     EXIT_OK,
     EXIT_TRIALS_FAILED,
@@ -16,9 +16,9 @@ from orchestrator.contract.errors import (
     UserError,
 )
 from orchestrator.contract.states import TrialState
+from orchestrator.domain.canary import in_words
 from orchestrator.domain.plain_text import one_line
 from orchestrator.runtime.gate import BUDGET
-from orchestrator.usecases.canary import in_words
 from orchestrator.usecases.status import GateView, Status, TrialLine, count_held, read_status
 
 DESCRIPTION = "Show where a sweep's trials stand, and the last log lines of those that failed."
@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
     max_lines = sys.maxsize if options.all else MAX_LINES
     status = read_status(sweep, options.lines, max_lines)
     if options.json:
-        print(json.dumps(_as_json(sweep.name, status)))
+        print_json("status", _as_json(sweep.name, status))
     else:
         _print(sweep.name, status, max_lines, results_hint(options.results))
     if status.observation.unreachable is not None:
@@ -95,6 +95,8 @@ def _print(name: str, status: Status, max_lines: int, where_else: str) -> None:
         print("waiting, and Slurm will not start them as things are:")
         _print_troubled(status.blocked, max_lines)
     _print_troubled(status.troubled, max_lines)
+    if counts.get(TrialState.FAILED, 0):
+        print(f"why, with tracebacks: make failures{where_else}")
     resumable = counts.get(TrialState.INTERRUPTED, 0) + counts.get(TrialState.LOST, 0)
     if resumable and status.gate is None:
         words = f"takes up the {resumable} interrupted or lost again"

@@ -18,7 +18,8 @@ from orchestrator.adapters.executors.local import LocalEvent
 from orchestrator.adapters.profiles import choose_profiles
 from orchestrator.adapters.slurm_cli import is_slurm_here
 from orchestrator.adapters.spec_file import read_spec
-from orchestrator.cli.arguments import make_parser, results_hint, split_words
+from orchestrator.cli.arguments import make_parser, results_hint, show_path, split_words
+from orchestrator.cli.json_output import print_json
 from orchestrator.contract.errors import EXIT_OK, EXIT_TRIALS_FAILED, UserError
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.states import TrialState
@@ -79,7 +80,7 @@ def run(argv: Sequence[str]) -> int:
         err.print(f"[yellow]warning:[/] {_plain(warning)}")
     failed = _count_failed(report) if cluster == "local" and not options.dry_run else 0
     if options.json:
-        print(json.dumps(_as_json(report, options.dry_run)))
+        print_json("submit", _as_json(report, options.dry_run))
     else:
         _print_report(report, spec, options, failed, allowed)
     if report.stopped:
@@ -186,7 +187,8 @@ def _print_report(
     several = len(report.profiles) > 1
     where = f"Slurm, partition{'s' if several else ''} {report.partition}"
     where = where if report.cluster == "slurm" else "this machine"
-    print(f"{spec.name}: {_trials(report.n_trials)} on {where}")
+    fresh = f" ({report.n_fresh} on fresh seeds)" if report.n_fresh else ""
+    print(f"{spec.name}: {_trials(report.n_trials)}{fresh} on {where}")
     words = ", ".join(f"{n} {state.value}" for state, n in report.states.items())
     print(f"  before: {words or 'nothing to do'}")
     if allowed:
@@ -219,7 +221,7 @@ def _print_report(
     n_failed = report.states.get(TrialState.FAILED, 0) + report.states.get(TrialState.CANCELLED, 0)
     if n_failed and not report.n_submitted and not report.paused:
         print(f"  failed trials go again with: make submit{where_else} ARGS=--retry-failed")
-    print(f"  files: {os.path.relpath(report.sweep.root)}")
+    print(f"  files: {show_path(report.sweep.root)}")
     if report.stopped:
         print(f"stopped; go on with: make submit{where_else}")
     elif report.paused:

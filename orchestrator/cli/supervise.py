@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -11,7 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from orchestrator.cli.arguments import find_sweep, make_parser, results_hint, split_words
+from orchestrator.cli.arguments import find_sweep, make_parser, results_hint, show_path, split_words
+from orchestrator.cli.json_output import print_json
 from orchestrator.cli.submit import default_templates, release_words
 from orchestrator.contract.errors import (
     EXIT_CHECKPOINTED,
@@ -34,6 +34,7 @@ from orchestrator.usecases.supervise import (
     supervise,
 )
 from orchestrator.usecases.supervisor_job import submit_supervisor
+from orchestrator.usecases.workspace import refuse_import
 
 DESCRIPTION = """\
 Look after a submitted sweep until every trial has ended: what was preempted,
@@ -52,6 +53,7 @@ def run(argv: Sequence[str]) -> int:
     if overrides:
         raise UserError(f"supervise takes no overrides: {overrides[0]}; submit with them first")
     sweep = find_sweep(options.results, word)
+    refuse_import(sweep)
     templates = options.templates or default_templates()
     if options.job:
         return _submit_job(sweep, templates, options)
@@ -124,13 +126,16 @@ def _submit_job(sweep: SweepPaths, templates: str, options: argparse.Namespace) 
     how = SuperviseOptions(options.results, templates, options.interval)
     job = submit_supervisor(sweep, spec, how, options.partition)
     if options.json:
-        print(json.dumps({"job_id": job.job_id, "partition": job.partition, "is_new": job.is_new}))
+        print_json(
+            "supervise",
+            {"job_id": job.job_id, "partition": job.partition, "is_new": job.is_new},
+        )
         return EXIT_OK
     if job.is_new:
         print(f"{sweep.name}: supervised by job {job.job_id} on partition {job.partition}")
     else:
         print(f"{sweep.name}: job {job.job_id} supervises it already")
-    print(f"  it writes to {os.path.relpath(job.log)}")
+    print(f"  it writes to {show_path(job.log)}")
     return EXIT_OK
 
 
@@ -162,7 +167,7 @@ class _Show:
 
     def tell(self, done: Round) -> None:
         if self.as_json:
-            print(json.dumps(_as_json(self.name, done)), flush=True)
+            print_json("supervise", _as_json(self.name, done))
             return
         lines = self._trouble_lines(done)
         if done.report is not None:

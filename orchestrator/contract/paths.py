@@ -5,6 +5,7 @@
     results/<sweep>/                         mode 0700
       sweep.yaml                             the spec as it was at the last submit
       sweep.json                             what was made of it: metric, parameters, price
+      import.json                            of results that something else made: from where
       code/<hash>/                           the program's tree as it was at a submit
       code/<hash>.{json,patch}               its files' digests; what differed from git's commit
       code/environment-<hash>.json           Python and packages then
@@ -35,10 +36,15 @@
         responses.jsonl                      answers to held-out prompts, if the program writes it
       reproductions/<trial>/<n>/             trials run again by hand, each a small sweep
       leaderboard.{csv,md,parquet}
+      best.yaml                              the best configuration, as a sweep to submit
+      exports/                               the leaderboard for other tools
+      report.html                            all of it as one page that needs no network
+      confirmation.json                      trials on fresh seeds, to confirm who comes first
       ratings.csv                            people's ratings of answers, as imported
       rating-sheet.csv                       answers for a person to rate
       rating-salt.json                       what makes the sheets' keys blind
-      .cache/                                may be deleted at any time
+      .cache/                                may be deleted at any time: trials.jsonl, what was read
+                                             of trials at rest, and stamps of what was written
 
 A trial takes eight files and folders, its own included, and one more for each attempt, beside what
 its program writes: ten thousand trials of one attempt each take 90,000 inodes.
@@ -227,6 +233,11 @@ class SweepPaths:
         return self.root + "/sweep.json"
 
     @property
+    def imported(self) -> str:
+        """Of results that something else made, what they were made of; see ``import_folder``."""
+        return self.root + "/import.json"
+
+    @property
     def code(self) -> str:
         """Directory of the code's snapshots."""
         return self.root + "/code"
@@ -266,6 +277,16 @@ class SweepPaths:
         return self.root + "/trials"
 
     @property
+    def best(self) -> str:
+        """The best configuration, as a spec."""
+        return self.root + "/best.yaml"
+
+    @property
+    def exports(self) -> str:
+        """Directory of what is written for other tools."""
+        return self.root + "/exports"
+
+    @property
     def cache(self) -> str:
         """Directory of what can be computed again."""
         return self.root + "/.cache"
@@ -285,6 +306,11 @@ class SweepPaths:
         """What makes the keys of rating sheets blind."""
         return self.root + "/rating-salt.json"
 
+    @property
+    def confirmation(self) -> str:
+        """Which configurations run again on which fresh seeds; see ``domain.confirmation``."""
+        return self.root + "/confirmation.json"
+
     def array(self, token: str) -> ArrayPaths:
         """Files of the array with this token."""
         return ArrayPaths(f"{self.root}/arrays/{token}")
@@ -296,3 +322,8 @@ class SweepPaths:
     def leaderboard(self, extension: str) -> str:
         """The leaderboard as ``csv``, ``md`` or ``parquet``."""
         return f"{self.root}/leaderboard.{extension}"
+
+    @property
+    def report(self) -> str:
+        """The results as one HTML page."""
+        return self.root + "/report.html"

@@ -10,15 +10,15 @@ The records, as they stand on disk:
 ``attempts/<n>.json``
     ``trial, attempt, node, host, boot_id, pid_namespace, pid, started_at, layout`` and, under
     Slurm, ``job_id, array_job_id, array_task_id, restart_count, token``; ``resources``
-    (``partition, gpus, cpus, nodes, price_per_hour, currency``), ``progress_before`` (what the
-    trial had to show at the start: see ``orchestrator.runtime.progress``), ``claimed_unix`` (the
-    claim's time on the file server's clock) and ``resumes_from`` (what lay in ``checkpoints/``
-    then: ``mtime`` of the newest entry on that clock and its ``age_s``, or null). One that is told
-    to stop adds at once ``signal`` and ``told_unix`` (the file server's time), and its end
-    ``stopping_s``: how long it took from there. The end adds ``ended_at, wall_s, start_up_s``
-    (null if unknown), ``outcome, exit_code, signal, cause, requeue, progress`` and, of a failure,
-    ``kind`` and ``fingerprint`` (see ``orchestrator.runtime.cause``). The file's mtime is the
-    attempt's last heartbeat.
+    (``partition, gpus, cpus, nodes, price_per_hour, currency`` and, where it is known,
+    ``on_demand_price_per_hour, on_demand_currency``), ``progress_before`` (what the trial had to
+    show at the start: see ``orchestrator.runtime.progress``), ``claimed_unix`` (the claim's time on
+    the file server's clock) and ``resumes_from`` (what lay in ``checkpoints/`` then: ``mtime`` of
+    the newest entry on that clock and its ``age_s``, or null). One that is told to stop adds at
+    once ``signal`` and ``told_unix`` (the file server's time), and its end ``stopping_s``: how long
+    it took from there. The end adds ``ended_at, wall_s, start_up_s`` (null if unknown), ``outcome,
+    exit_code, signal, cause, requeue, progress`` and, of a failure, ``kind`` and ``fingerprint``
+    (see ``orchestrator.runtime.cause``). The file's mtime is the attempt's last heartbeat.
 ``result.json``
     ``trial, attempt, committed_at, metrics`` (last value of each key), ``n_reports``,
     ``last_step`` (null without a curve), ``problems`` (lines that could not be used) and
@@ -27,6 +27,26 @@ The records, as they stand on disk:
     ``losses, observed_s``: attempts lost without a word, and the time of all, in node-seconds.
 ``journal.jsonl``
     One object a line with ``at`` and ``kind``; see ``orchestrator.adapters.journal``.
+
+``metrics.jsonl`` is the program's, and is read line by line, as UTF-8. What becomes of the odd:
+
+=====================================  ============================================================
+a line                                 its fate
+=====================================  ============================================================
+not JSON (torn, mixed with another's)  passed over
+not an object; over 1 MiB; too deep    passed over
+a key twice in one object              passed over: which value is meant is not known
+not UTF-8, NUL bytes, UTF-16           passed over; NULs around a line, of a crash, are dropped
+a byte order mark at the start         dropped
+without its newline, at the end        used if it is whole
+NaN, Infinity, 1e400                   kept: not a number, or infinite; never ranked
+text ("0.5"), true, null, list, object kept as they are; as the objective, never ranked
+a value over 64 KiB as JSON            left out, the others of its line are kept
+a name over 1,000 characters           left out likewise
+the 1,001st name, and more             left out; the names before it go on
+=====================================  ============================================================
+
+Each kind of problem is named once a file, with its first line and how many there are.
 """
 
 from __future__ import annotations
@@ -50,6 +70,12 @@ MAX_METRICS_BYTES = 256 * 2**20
 MAX_METRICS_LINE_BYTES = 2**20
 # A program that reports a new key each step would make a table of a million columns.
 MAX_METRICS = 1000
+# A result has to stay readable, and the memory of the node is the program's.
+MAX_METRIC_BYTES = 2**16
+MAX_METRICS_BYTES_KEPT = 2**22
+MAX_METRIC_NAME_CHARS = 1000
+# JSON nested deeper is no metric, and what walks through it must not run out of stack.
+MAX_METRIC_DEPTH = 64
 # The words in ``outcome`` of an attempt. Plain strings: the compute node builds no tables.
 COMMITTED = "committed"
 REFUSED = "refused"  # finished, but another attempt had committed first
@@ -142,57 +168,159 @@ def metric_value(value: object) -> float | None:
     return None
 
 
+class UnusableLine(ValueError):
+    """A line of a metrics file that cannot be used.
+
+    ``kind`` is the same for all lines with the same fault; the text may tell more of this one.
+    """
+
+    def __init__(self, kind: str, text: str = "") -> None:
+        """Name the fault."""
+        super().__init__(text or kind)
+        self.kind = kind
+
+
 def parse_metrics_line(line: bytes) -> dict[str, Any]:
     """Read one line that a program appended to its metrics file.
 
     Raises:
-        ValueError: With the reason, when the line cannot be used.
+        ValueError: With the reason, when the line cannot be used; an ``UnusableLine``.
     """
     if len(line) > MAX_METRICS_LINE_BYTES:
-        raise ValueError(f"line of {len(line)} bytes")
+        raise UnusableLine("longer than a line may be", f"line of {len(line)} bytes")
+    line = line.strip(b"\0 \t\r\n")
+    if not line:
+        raise UnusableLine("NUL bytes", "nothing but NUL bytes")
     try:
-        value = json.loads(line, object_pairs_hook=_unique_pairs)
+        value = _LINE_DECODER.decode(line.decode("utf-8"))
+    except UnusableLine:
+        raise
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise UnusableLine("nested too deeply") from None
+    except UnicodeDecodeError:
+        raise UnusableLine("not UTF-8") from None
+    except ValueError as error:
+        if b"\0" in line:
+            raise UnusableLine("NUL bytes", "not JSON: it holds NUL bytes") from None
+        raise UnusableLine("not JSON", f"not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"a {type(value).__name__}, not an object")
+        raise UnusableLine("not an object", f"a {type(value).__name__}, not an object")
+    if (line.count(b"[") + line.count(b"{")) > MAX_METRIC_DEPTH and _depth(
+        value
+    ) > MAX_METRIC_DEPTH:
+        raise UnusableLine("nested too deeply")
     return value
 
 
-def fold_metrics(lines: Iterable[bytes]) -> tuple[dict[str, Any], int, int | None, list[str]]:
+def fold_metrics(
+    lines: Iterable[bytes], *, is_from_start: bool = True
+) -> tuple[dict[str, Any], int, int | None, list[str]]:
     """Fold a metrics file into the last value of each key.
 
     Args:
         lines: Its lines.
+        is_from_start: Whether they are the file's first; else they are not counted.
 
     Returns:
         The last value of each key but ``step``; how many lines could be used; the last step, or
-        None without one; and what was wrong with the other lines, at most ten of them. A last
-        line without its newline is used if it is whole and named if it is cut short.
+        None without one; and what was wrong, each kind once. A last line without its newline is
+        used if it is whole and named if it is cut short.
     """
     metrics: dict[str, Any] = {}
     n_reports = 0
     last_step: int | None = None
-    problems: list[str] = []
+    faults = _Faults(is_from_start)
     for number, line in enumerate(lines, start=1):
+        if number == 1 and is_from_start:
+            if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                return {}, 0, None, ["line 1: UTF-16, not UTF-8; nothing was read"]
+            line = line.removeprefix(b"\xef\xbb\xbf")
         if not line.strip():
             continue
         try:
             values = parse_metrics_line(line)
-        except ValueError as error:
-            if len(problems) < 10:
-                problems.append(f"line {number}: {error}")
+        except UnusableLine as fault:
+            faults.add(number, fault.kind, str(fault))
             continue
         n_reports += 1
         step = values.pop("step", None)
         if isinstance(step, int) and not isinstance(step, bool):
             last_step = step
+        if len(line) > MAX_METRIC_NAME_CHARS:
+            _drop_large(values, number, faults)
+        if len(metrics) + len(values) > MAX_METRICS:
+            for name in [name for name in values if name not in metrics]:
+                if len(metrics) >= MAX_METRICS:
+                    faults.add(number, "many", f"more than {MAX_METRICS} different metrics")
+                    del values[name]
+                else:
+                    metrics[name] = values[name]
         metrics.update(values)
-        if len(metrics) > MAX_METRICS:
-            problems.append(f"line {number}: more than {MAX_METRICS} different metrics; stopped")
-            metrics = dict(list(metrics.items())[:MAX_METRICS])
+    return _bound(metrics, faults), n_reports, last_step, faults.in_words()
+
+
+class _Faults:
+    """What was wrong with a file, each kind once."""
+
+    def __init__(self, is_numbered: bool) -> None:
+        self._is_numbered = is_numbered
+        self._found: dict[str, tuple[str, int]] = {}
+
+    def add(self, number: int | None, kind: str, text: str) -> None:
+        if kind in self._found:
+            first, n_more = self._found[kind]
+            self._found[kind] = first, n_more + 1
+        else:
+            where = f"line {number}: " if self._is_numbered else "a line: "
+            self._found[kind] = f"{where if number is not None else ''}{text}", 0
+
+    def in_words(self) -> list[str]:
+        return [
+            text + (f" (and {n_more:,} more like it)" if n_more else "")
+            for text, n_more in self._found.values()
+        ]
+
+
+def _drop_large(values: dict[str, Any], number: int, faults: _Faults) -> None:
+    """Take names and values that are too large out of a line's, in place."""
+    for name, value in list(values.items()):
+        if len(name) > MAX_METRIC_NAME_CHARS:
+            faults.add(number, "name", f"a metric's name of {len(name)} characters; left out")
+            del values[name]
+        elif isinstance(value, (str, list, dict)) and (size := _size(value)) > MAX_METRIC_BYTES:
+            faults.add(number, "large", f"metric {name[:80]!r} has {size} bytes; left out")
+            del values[name]
+
+
+def _bound(metrics: dict[str, Any], faults: _Faults) -> dict[str, Any]:
+    """Leave out the largest values, while all together would make a result too large to read."""
+    sizes = {n: _size(v) for n, v in metrics.items() if isinstance(v, (str, list, dict))}
+    total = sum(sizes.values())
+    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        if total <= MAX_METRICS_BYTES_KEPT:
             break
-    return metrics, n_reports, last_step, problems
+        text = f"metric {name[:80]!r} has {sizes[name]} bytes; left out, as all take too many"
+        faults.add(None, "total", text)
+        total -= sizes[name]
+        del metrics[name]
+    return metrics
+
+
+def _size(value: object) -> int:
+    return len(json.dumps(value))
+
+
+def _depth(value: object) -> int:
+    """How deep containers are nested, without recursion; 0 for none."""
+    depth, level = 0, [value]
+    while level := [
+        item
+        for found in level
+        for item in (found.values() if isinstance(found, dict) else found)  # type: ignore[attr-defined]
+        if isinstance(item, (dict, list))
+    ]:
+        depth += 1
+    return depth
 
 
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -200,11 +328,19 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"key {twice!r} stands twice")
+        raise ValueError(f"key {twice[:80]!r} stands twice")
     return result
 
 
+def _unique_metrics(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    try:
+        return _unique_pairs(pairs)
+    except ValueError as error:
+        raise UnusableLine("a key twice", str(error)) from None
+
+
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique_pairs)
+_LINE_DECODER = json.JSONDecoder(object_pairs_hook=_unique_metrics)
 
 
 def _spell_non_finite(value: Any) -> Any:

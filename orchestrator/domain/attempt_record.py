@@ -16,6 +16,8 @@ from orchestrator.domain.trial_files import Attempt
 
 # A record of ours has three; more is somebody's file, and would only fill the cache.
 _MAX_NUMBERS = 16
+# Place of the resources in the list, for the cache, which keeps what many share once.
+RESOURCES_FIELD = Attempt._fields.index("resources")
 
 
 def check_attempt(

@@ -106,3 +106,12 @@ def names_in_words(names: Iterable[str]) -> str:
     found = list(names)
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
     return f"{found[0]}{more}" if found else "none"
+
+
+def in_words(names: Sequence[str], has_rest: bool = True) -> str:
+    """Say which canaries go first, on one line; empty without any."""
+    if not names:
+        return ""
+    verb = "go" if len(names) > 1 else "goes"
+    rest = "the rest is held until that has passed" if has_rest else "nothing is left to hold"
+    return f"{names_in_words(names)} {verb} first; {rest}"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from orchestrator.domain.spec import SweepSpec
@@ -80,7 +80,12 @@ def build_command(
 
 
 def named_values(spec: SweepSpec, trial: Trial) -> Iterator[tuple[str, Any]]:
-    """Yield the dotted name and the value of each active parameter, in the spec's order."""
+    """Yield the dotted name and the value of each active parameter, in the spec's order.
+
+    What the spec does not name comes last: the seed, and what a trial on a fresh seed has of an
+    earlier version of the spec.
+    """
+    known: set[tuple[str, ...]] = {(item.name,) for item in spec.derived}
     for parameter in spec.parameters:
         value: Any = trial.params
         for key in parameter.path:
@@ -88,10 +93,25 @@ def named_values(spec: SweepSpec, trial: Trial) -> Iterator[tuple[str, Any]]:
                 break
             value = value[key]
         else:
+            known.add(parameter.path)
             yield parameter.name, value
-    for name in (*(item.name for item in spec.derived), *(["seed"] if spec.seeds else [])):
-        if name in trial.params:
-            yield name, trial.params[name]
+    for item in spec.derived:
+        if item.name in trial.params:
+            yield item.name, trial.params[item.name]
+    yield from _left_over(trial.params, known, ())
+
+
+def _left_over(
+    params: Mapping[str, Any], known: Set[tuple[str, ...]], above: tuple[str, ...]
+) -> Iterator[tuple[str, Any]]:
+    for key, value in params.items():
+        path = (*above, key)
+        if path in known:
+            continue
+        if isinstance(value, Mapping) and value:
+            yield from _left_over(value, known, path)
+        else:
+            yield ".".join(path), value
 
 
 def argument_text(value: Any) -> str:

@@ -10,15 +10,19 @@ attempt of unknown length say that they are estimates.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from orchestrator.contract.states import TrialState
+from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.trial_files import Attempt
 
 HOUR_S = 3600.0
+# Longer is no currency: it stands in titles, and comes from a file.
+MAX_CURRENCY_CHARS = 16
 _NO_MONEY: Mapping[str, float] = MappingProxyType({})
 
 
@@ -82,15 +86,33 @@ def trial_usage(attempts: Iterable[Attempt], state: TrialState, now_s: float) ->
         )
         wall_s, is_estimate = attempt_wall_s(attempt, now_s, is_running)
         wall_h = (wall_s or 0.0) / HOUR_S
-        resources = attempt.resources
-        gpus = device_count(resources)
-        price = _amount(resources.get("price_per_hour"))
-        cost = _NO_MONEY
-        if price is not None:
-            currency = resources.get("currency")
-            cost = {currency if isinstance(currency, str) else "": price * wall_h}
+        price = attempt_price(attempt.resources)
+        cost = {price[1]: price[0] * wall_h} if price is not None else _NO_MONEY
+        gpus = device_count(attempt.resources)
         parts.append(Usage(wall_h, wall_h * gpus, cost, is_estimate))
     return parts[0] if len(parts) == 1 else sum_usage(parts)
+
+
+def attempt_price(resources: Mapping[str, object]) -> tuple[float, str] | None:
+    """Return the price of an hour of an allocation and its currency; None if nobody stated one.
+
+    A price of 0 counts if a currency was stated with it.
+    """
+    return _price(resources, "price_per_hour", "currency")
+
+
+def on_demand_price(resources: Mapping[str, object]) -> tuple[float, str] | None:
+    """Return likewise what an hour of it would cost on demand, as it was known at submit."""
+    return _price(resources, "on_demand_price_per_hour", "on_demand_currency")
+
+
+def _price(
+    resources: Mapping[str, object], key: str, currency_key: str
+) -> tuple[float, str] | None:
+    price, currency = _amount(resources.get(key)), resources.get(currency_key)
+    if price is None or not (price or currency):
+        return None
+    return price, name_currency(currency)
 
 
 def sum_usage(usages: Iterable[Usage]) -> Usage:
@@ -109,6 +131,16 @@ def sum_usage(usages: Iterable[Usage]) -> Usage:
         cost={currency: math.fsum(money[currency]) for currency in sorted(money)},
         is_estimate=any(are_estimates),
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _shown(currency: str) -> str:
+    return one_line(currency, MAX_CURRENCY_CHARS)
+
+
+def name_currency(currency: object) -> str:
+    """Return a currency's name as a claim has it, fit to be shown; empty without one."""
+    return _shown(currency) if isinstance(currency, str) else ""
 
 
 def device_count(resources: Mapping[str, object]) -> float:

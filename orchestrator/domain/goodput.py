@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.contract import records
 from orchestrator.contract.errors import EXIT_CHECKPOINTED
@@ -118,6 +118,39 @@ class Goodput:
         return part_ms / allocated if allocated else 0.0
 
 
+class AttemptAccount(NamedTuple):
+    """One attempt, and what became of its time."""
+
+    attempt: Attempt
+    """The attempt."""
+    wall_s: float
+    """Seconds that it held its allocation; 0 where nothing is known."""
+    parts_ms: tuple[tuple[str, int], ...]
+    """Names of ``PARTS`` and device-milliseconds; they add up to all of its time."""
+
+
+class TrialAccount(NamedTuple):
+    """One trial's attempts, and what became of their time."""
+
+    attempts: tuple[AttemptAccount, ...]
+    """By number."""
+    winner: int | None
+    """Number of the attempt whose result is the trial's; None without one."""
+    is_estimate: bool
+    """Whether the length, or the saved part, of some attempt is a guess."""
+
+
+def account_trial(trial: TrialFiles, state: TrialState, now_s: float) -> TrialAccount:
+    """Part the time of each attempt of a trial; all trials together make ``measure_goodput``."""
+    account = _Account(trial.attempts, state, _winner(trial), now_s)
+    parts = account.parts()
+    attempts = tuple(
+        AttemptAccount(attempt, wall_s or 0.0, tuple(parts[index]))
+        for index, (attempt, wall_s) in enumerate(zip(trial.attempts, account.walls, strict=True))
+    )
+    return TrialAccount(attempts, account.winner, account.is_estimate)
+
+
 def measure_goodput(trials: Iterable[tuple[TrialFiles, TrialState]], now_s: float) -> Goodput:
     """Account for the time of a sweep.
 
@@ -148,8 +181,9 @@ def measure_goodput(trials: Iterable[tuple[TrialFiles, TrialState]], now_s: floa
                 parts[START_UP] += start_up
                 continue
         account = _Account(attempts, state, winner, now_s)
-        for name, device_ms in account.parts():
-            parts[name] += device_ms
+        for found in account.parts():
+            for name, device_ms in found:
+                parts[name] += device_ms
         gaps += _resume_gaps(attempts, account.walls)
         is_estimate |= account.is_estimate
         kinds |= {device_count(attempt.resources) > 0 for attempt in attempts}
@@ -186,26 +220,26 @@ class _Account:
         self.walls = [wall_s for wall_s, _ in found]
         self.is_estimate = any(is_guess for _, is_guess in found)
 
-    def parts(self) -> list[tuple[str, int]]:
-        """Return names of parts and device-milliseconds; of an attempt they add up to its time."""
-        found: list[tuple[str, int]] = []
+    def parts(self) -> list[list[tuple[str, int]]]:
+        """Return for each attempt names of parts and device-milliseconds, which add up to it."""
+        found: list[list[tuple[str, int]]] = []
         # What the claims after the attempt at hand have found: times on the file server's clock.
         resume_points: list[float | None] = []
         for attempt, wall_s in zip(reversed(self.attempts), reversed(self.walls), strict=True):
             weight = 1000 * (device_count(attempt.resources) or 1)
             total = round((wall_s or 0.0) * weight)
             if self.winner is not None and attempt.number > self.winner:
-                found.append((DUPLICATE, total))
+                found.append([(DUPLICATE, total)])
                 continue
             survives_s, tail = self._split(attempt, wall_s or 0.0, resume_points)
             kept = min(total, round(survives_s * weight))
             start_up = 0
             if self.fate is not ABANDONED:
                 start_up = min(kept, round((attempt.start_up_s or 0.0) * weight))
-            found += [(self.fate, kept - start_up), (START_UP, start_up), (tail, total - kept)]
+            found.append([(self.fate, kept - start_up), (START_UP, start_up), (tail, total - kept)])
             point = attempt.resumes_from if attempt.resumes_from is not None else -math.inf
             resume_points.append(None if attempt.claimed_at is None else point)
-        return found
+        return found[::-1]
 
     def _split(
         self, attempt: Attempt, wall_s: float, resume_points: Sequence[float | None]

@@ -1,40 +1,48 @@
 """Ranking the trials of a sweep by their objective, over repeats where there are some.
 
 Pure: values in, a table out; two calls with the same values give the same table. Files are read by
-``adapters.trial_dir`` and written by ``adapters.leaderboard_files``.
+``adapters.trial_dir`` and written by ``adapters.leaderboard_files``; ``ranking`` has the rules'
+code, ``ties`` and ``pareto`` their arithmetic.
 
 What gets a rank: trials that are done with a finite objective. Equal objectives share a rank and
-the next rank is skipped (1, 1, 3). Everything else, infinities included, is listed below with its
-state and the reason, and never ranked.
+the next rank is skipped (1, 1, 3); they stand in the order of the next objectives, of GPU-hours, of
+their numbers. Everything else, infinities included, is listed below with its state, the reason, and
+its objective and step so far, and never ranked.
 
 With repeats (the parameter ``seed`` of a spec's ``seeds:``) the trials that differ in nothing but
 their seed are one configuration. It is ranked by the mean over its repeats that are done, with the
 95 % confidence interval of that mean (Student's t, repeats taken as independent and normal; none
-from one repeat) and with ``repeats_done`` of ``repeats``, so that a partial one shows as such. A
-configuration with a done repeat whose objective is not finite has no finite mean and no rank.
+from one repeat). One with fewer repeats done than there are is *partial*: ranked after all complete
+ones, whatever its mean. A configuration with a done repeat whose objective is not finite has no
+finite mean and no rank. Not covered: trials that are done in fewer steps than others; batch sizes
+and early stopping make that so by right.
 
-Columns: ``rank, trial, state``, the objective (with ``_mean``, ``_ci95_low``, ``_ci95_high``,
-``repeats_done``, ``repeats`` after it if there are repeats), the parameters that vary, other
-metrics, ``attempts, gpu_hours, cost, currency`` (or ``cost_<currency>`` for each of several),
-``node`` (of the last attempt), ``note``, and last the parameters that are the same everywhere.
-A parameter or metric whose name is taken is called ``param.<name>`` or ``metric.<name>``.
+Columns: ``rank``; with repeats ``tie``, the rank of the best that it cannot be told from;
+``pareto``, whether it is on the front over all objectives, or over the only one and what a repeat
+cost (its GPU-hours where not all have a price; partial ones compete only where none is complete);
+``partial``, in words;
+``trial, state``; each objective (with ``_mean``, ``_ci95_low``, ``_ci95_high``, and after them
+``repeats_done``, ``repeats`` if there are repeats), the parameters that vary, other metrics,
+``attempts, gpu_hours, cost, currency`` (or ``cost_<currency>`` for each of several), ``node`` (of
+the last attempt), ``note``, and last the parameters that are the same everywhere. ``tie``,
+``pareto`` and ``partial`` are there where they say something. A parameter or metric whose name is
+taken is called ``param.<name>`` or ``metric.<name>``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
+import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.contract.records import metric_value
 from orchestrator.contract.states import TrialState
+from orchestrator.domain.confirmed import Outcome
+from orchestrator.domain.confirmed_board import CONFIRMED_COLUMNS
 from orchestrator.domain.cost import Usage, sum_usage, trial_usage
+from orchestrator.domain.first_place import judge_first_place
 from orchestrator.domain.goodput import Goodput, measure_goodput
 from orchestrator.domain.named_columns import (
     ColumnNames,
@@ -43,13 +51,27 @@ from orchestrator.domain.named_columns import (
     split_varying,
 )
 from orchestrator.domain.plain_text import one_line
-from orchestrator.domain.ratings import HUMAN_SCORE
-from orchestrator.domain.repeats import mean_interval
-from orchestrator.domain.sweep_summary import MINIMIZE, SweepSummary
+from orchestrator.domain.ranking import Configuration, Ranking, Repeats, Row, judge, rank_rows
+from orchestrator.domain.standing import Standing
+from orchestrator.domain.sweep_summary import SweepSummary
+from orchestrator.domain.table import Table
 from orchestrator.domain.trial_files import TrialFiles
-from orchestrator.domain.typed_columns import MISSING, spell_value, text_column, typed_column
+from orchestrator.domain.typed_columns import (
+    MISSING,
+    number_column,
+    text_column,
+    typed_column,
+)
 
-SEED = "seed"
+if TYPE_CHECKING:  # its import takes longer than all that is done here
+    import pandas as pd
+
+# Names that no parameter or metric can have, whether or not the column is there.
+_FIXED = (
+    *("rank", "tie", "pareto", "partial", "trial", "state"),
+    *("attempts", "gpu_hours", "cost", "currency", "node", "note"),
+    *CONFIRMED_COLUMNS,
+)
 # The order in which trials without a rank are listed: what needs a look comes first.
 _BELOW = {
     state: place
@@ -76,7 +98,7 @@ class Leaderboard:
 
     summary: SweepSummary
     """The sweep."""
-    frame: pd.DataFrame
+    table: Table
     """One row a trial, ranked ones first; see the module's docstring for the columns."""
     objective: str | None
     """Column of the objective."""
@@ -100,6 +122,33 @@ class Leaderboard:
     """What could not be shown."""
     goodput: Goodput = field(default_factory=Goodput)
     """What became of the time that they used."""
+    standing: Standing = field(default_factory=Standing)
+    """How sure the first place is."""
+    objectives: tuple[tuple[str, str], ...] = ()
+    """Columns that count and their goals, the ranked one first; more make a Pareto front."""
+    front: tuple[tuple[str, str], ...] = ()
+    """What ``pareto`` is over: the objectives, or the only one and ``cost`` or ``gpu_hours``."""
+    groups: tuple[str, ...] = ()
+    """For each row the first trial of its configuration; empty without repeats."""
+    fresh: frozenset[str] = frozenset()
+    """Names of the trials that confirm what others chose; they are no part of the ranking."""
+    mixed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Cells of parameters and metrics whose columns had to become text, as they are."""
+    source_names: Mapping[str, str] = field(default_factory=dict)
+    """Dotted name of the parameter in each column of ``parameters`` and ``constants``."""
+    outcome: Outcome = field(default_factory=Outcome)
+    """What the runs on fresh seeds came to, see ``confirmed_board``."""
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """Columns of the parameters that make a configuration: seeds only number its repeats."""
+        differs = self.summary.differs if self.summary.seeded else ()
+        return tuple(c for c in self.parameters if self.source_names.get(c, c) not in differs)
+
+    @functools.cached_property
+    def frame(self) -> pd.DataFrame:
+        """The table as a pandas frame, with the dtypes that ``typed_columns`` names."""
+        return self.table.to_frame()
 
 
 def rank_trials(
@@ -108,6 +157,9 @@ def rank_trials(
     reasons: Mapping[str, str],
     summary: SweepSummary,
     now_s: float,
+    *,
+    fresh: Collection[str] = (),
+    differs: Collection[str] = (),
 ) -> Leaderboard:
     """Rank trials and lay them out as a table.
 
@@ -117,10 +169,13 @@ def rank_trials(
         reasons: Why a trial is in its state, by name; shown in ``note``.
         summary: What is ranked and how.
         now_s: Unix time, up to which running attempts cost.
+        fresh: Ids of trials that confirm what others chose; they are listed and not ranked.
+        differs: Names of the parameters in which the repeats of a configuration differ; empty: as
+            the sweep says.
     """
     # Columns are built in number order, as the trials lie in memory, and sorted at the end.
     rows = [
-        _Row(
+        Row(
             trial,
             states.get(trial.name)
             or (TrialState.DONE if trial.result is not None else TrialState.UNKNOWN),
@@ -129,130 +184,53 @@ def rank_trials(
     ]
     params = [flatten_params(row.trial.params or {}) for row in rows]
     for row in rows:
-        _judge(row, summary.metric)
-    _rank(rows, params, summary)
-    for row in rows:
+        if row.trial.id in fresh:
+            row.is_fresh = True
+        else:
+            judge(row, summary.metric)
         row.usage = trial_usage(row.trial.attempts, row.state, now_s)
-        row.note = _note(row, reasons.get(row.trial.name, ""))
+    ranking = rank_rows(rows, params, summary, differs or summary.differs)
+    for row in rows:
+        if row.lead < 0 or row.trial.name in reasons:
+            row.note = _note(row, reasons.get(row.trial.name, ""))
     goodput = measure_goodput(((row.trial, row.state) for row in rows), now_s)
-    return replace(_lay_out(rows, params, summary), goodput=goodput)
+    standing = judge_first_place(ranking.configurations, rows, summary)
+    return replace(_lay_out(rows, params, summary, ranking), goodput=goodput, standing=standing)
 
 
-class _Row:
-    """A trial on its way into the table."""
-
-    value: int | float | None = None  # the objective, if it is finite and the trial is done
-    invalid = ""  # why a done trial has no rank
-    missing = ""  # what people have not done yet: no fault of the trial
-    mean, low, high = math.nan, math.nan, math.nan
-    n, n_all = 0, 1  # repeats that count, and all of them
-    rank: int | None = None
-    lead = 0  # place of the configuration among ranked ones of the same rank
-    note = ""
-    usage = Usage()
-
-    def __init__(self, trial: TrialFiles, state: TrialState):
-        self.trial, self.state = trial, state
-
-    def place(self) -> tuple[int, int, int]:
-        """Return what rows are sorted by; equal ones stay in number order."""
-        if self.rank is not None:
-            return 0, self.rank, self.lead
-        return 1, _BELOW[self.state], 0
-
-
-def _judge(row: _Row, metric: str | None) -> None:
-    """Decide whether a done trial has an objective that can be ranked."""
-    if row.state is not TrialState.DONE or metric is None:
-        return
-    metrics = row.trial.metrics
-    if row.trial.result is None:
-        row.invalid = "no result that can be read"
-    elif metric not in metrics and metric == HUMAN_SCORE:
-        row.missing = "not rated yet"
-    elif metric not in metrics:
-        there = ", ".join(sorted(metrics)[:5])
-        row.invalid = f"no metric {metric!r} in the result" + (f"; it has {there}" if there else "")
-    else:
-        value = metrics[metric]
-        number = metric_value(value)
-        if number is None:
-            row.invalid = f"{metric} is {one_line(spell_value(value), 40)!r}, not a number"
-        elif not math.isfinite(number):
-            row.invalid = f"{metric} is {number}"
-        else:
-            row.value = value
-
-
-def _rank(rows: Sequence[_Row], params: Sequence[Mapping[str, Any]], summary: SweepSummary) -> None:
-    """Give ranks to configurations; without repeats every trial is one."""
-    scored: list[tuple[float, list[_Row]]]
-    if summary.seeded:
-        scored = []
-        for group in _configurations(rows, params):
-            _average(group)
-            if any(row.value is not None for row in group):
-                scored.append((group[0].mean, group))
-    else:
-        scored = [(float(row.value), [row]) for row in rows if row.value is not None]
-    ranks = pd.Series([score for score, _ in scored], dtype="float64").rank(
-        method="min", ascending=summary.goal == MINIMIZE
-    )
-    for lead, (rank, (_, group)) in enumerate(zip(ranks.tolist(), scored, strict=True)):
-        for row in group:
-            if row.value is not None and not math.isnan(rank):
-                row.rank, row.lead = int(rank), lead
-
-
-def _configurations(
-    rows: Sequence[_Row], params: Sequence[Mapping[str, Any]]
-) -> Iterable[list[_Row]]:
-    """Part rows into those that differ in nothing but their seed."""
-    groups: dict[Any, list[_Row]] = {}
-    for index, row in enumerate(rows):
-        key: Any = index
-        if row.trial.params is not None:
-            rest = {name: value for name, value in params[index].items() if name != SEED}
-            with contextlib.suppress(RecursionError):  # nested without end: on its own
-                key = json.dumps(rest, sort_keys=True)
-        groups.setdefault(key, []).append(row)
-    return groups.values()
-
-
-def _average(group: Sequence[_Row]) -> None:
-    """Set mean, interval and counts of one configuration's repeats."""
-    values = [float(row.value) for row in group if row.value is not None]
-    n, n_all = len(values), len(group)
-    mean = low = high = math.nan
-    bad = next((row for row in group if row.invalid), None)
-    if values and bad is None:
-        mean, half = mean_interval(values)
-        if math.isfinite(mean):
-            low, high = mean - half, mean + half
-        else:
-            mean = math.nan
-    for row in group:
-        row.mean, row.low, row.high, row.n, row.n_all = mean, low, high, n, n_all
-        if row.value is not None and math.isnan(mean):
-            row.invalid = (
-                f"its repeat {bad.trial.name}: {bad.invalid}" if bad else "the mean overflows"
-            )
-
-
-def _note(row: _Row, reason: str) -> str:
+def _note(row: Row, reason: str) -> str:
     """Say in one line what is to be known of a trial: why it has no rank, what went wrong."""
-    if row.rank is not None and not reason:
+    if row.lead >= 0 and not reason:
         return ""
     parts = [row.invalid, row.missing, reason]
     if row.state is not TrialState.DONE and not reason and row.trial.attempts:
         parts.append(row.trial.attempts[-1].cause or "")
-    if row.rank is None:
+    if row.lead < 0:
         parts.extend(row.trial.problems[:1])
     return one_line("; ".join(part for part in parts if part))
 
 
+def _partial(row: Row, one: Configuration) -> str:
+    """Say how far a trial is, or a configuration that lacks repeats; empty for what is whole."""
+    if row.lead >= 0:
+        return f"{one.n} of {len(one.members)} repeats" if one.is_partial else ""
+    if row.state is TrialState.DONE or not row.trial.metrics:
+        return ""
+    return "so far" if row.trial.last_step is None else f"step {row.trial.last_step}"
+
+
+def _place(row: Row) -> tuple[int, int]:
+    """Return what rows are sorted by; equal ones stay in number order."""
+    if row.lead >= 0:
+        return 0, row.lead
+    return 2 if row.is_fresh else 1, _BELOW[row.state]
+
+
 def _lay_out(
-    rows: Sequence[_Row], params: Sequence[Mapping[str, Any]], summary: SweepSummary
+    rows: Sequence[Row],
+    params: Sequence[Mapping[str, Any]],
+    summary: SweepSummary,
+    ranking: Ranking,
 ) -> Leaderboard:
     """Build the table from rows in number order, and sort it."""
     problems: list[str] = []
@@ -260,44 +238,26 @@ def _lay_out(
     metric_cells = gather_columns(
         [row.trial.metrics for row in rows], problems, "metrics", summary.metric
     )
-    objective_cells = metric_cells.pop(summary.metric, None) if summary.metric is not None else None
     names = ColumnNames()
-    data: dict[str, Any] = {}
-    n = len(rows)
-
-    data[names.fix("rank")] = typed_column([_or_missing(row.rank) for row in rows], "Int64")
-    data[names.fix("trial")] = text_column([row.trial.name for row in rows])
-    words = [row.state.value for row in rows]
-    data[names.fix("state")] = text_column(words)
-    late = ["attempts", "gpu_hours", "cost", "currency", "node", "note"]
-    late += ["repeats_done", "repeats"] if summary.seeded else []
     usage = sum_usage([row.usage for row in rows])
     currencies = list(usage.cost)
-    if len(currencies) > 1:
-        late += [f"cost_{currency}" for currency in currencies]
-    for name in late:
+    for name in _FIXED:
         names.fix(name)
+    for name in ("repeats_done", "repeats") if summary.seeded else ():
+        names.fix(name)
+    for currency in currencies if len(currencies) > 1 else ():
+        names.fix(f"cost_{currency}")
 
-    objective: str | None = None
-    if summary.metric is not None:
-        objective = names.give(summary.metric, "metric")
-        cells = [_metric(cell) for cell in objective_cells or [MISSING] * n]
-        data[objective] = typed_column(cells, "Float64")
-        if summary.seeded:
-            for suffix in ("mean", "ci95_low", "ci95_high"):
-                attribute = suffix.removeprefix("ci95_")
-                column = names.give(f"{objective}_{suffix}", "metric")
-                data[column] = typed_column([_or_missing(getattr(r, attribute)) for r in rows])
-    if summary.seeded:
-        data["repeats_done"] = typed_column([row.n for row in rows], "Int64")
-        data["repeats"] = typed_column([row.n_all for row in rows], "Int64")
-
+    table = _Table(_rank_columns(rows, ranking))
+    groups = [ranking.groups[row.group] for row in rows] if summary.seeded else []
+    objectives = _objective_columns(len(rows), groups, summary, metric_cells, names, table)
     varying, constant = split_varying(param_cells, summary.parameters)
     parameters = {names.give(name, "param"): param_cells[name] for name in varying}
-    data.update({name: typed_column(cells) for name, cells in parameters.items()})
+    table.add_typed(parameters)
     metrics = {names.give(name, "metric"): metric_cells[name] for name in metric_cells}
-    data.update({name: typed_column(list(map(_metric, cells))) for name, cells in metrics.items()})
+    table.add_typed({name: list(map(_metric, cells)) for name, cells in metrics.items()})
 
+    data = table.columns
     data["attempts"] = typed_column([len(row.trial.attempts) for row in rows], "Int64")
     data["gpu_hours"] = typed_column([round(row.usage.gpu_hours, 6) for row in rows], "Float64")
     costs = _cost_columns(rows, currencies)
@@ -307,15 +267,19 @@ def _lay_out(
     )
     data["note"] = text_column([row.note or MISSING for row in rows])
     constants = {names.give(name, "param"): param_cells[name] for name in constant}
-    data.update({name: typed_column(cells) for name, cells in constants.items()})
+    table.add_typed(constants)
 
-    counts = Counter(words)
-    order = sorted(range(n), key=[row.place() for row in rows].__getitem__)
-    ranked = [rows[index].lead for index in order if rows[index].rank is not None]
+    counts = Counter(row.state.value for row in rows)
+    order = sorted(range(len(rows)), key=list(map(_place, rows)).__getitem__)
+    ranked = [rows[index].lead for index in order if rows[index].lead >= 0]
+    columns = {
+        name: column for (name, _), column in zip(summary.objectives, objectives, strict=True)
+    }
+    front = [(columns[name] if name else ranking.front_by, goal) for name, goal in ranking.front]
     return Leaderboard(
         summary=summary,
-        frame=pd.DataFrame(data).take(order).reset_index(drop=True),
-        objective=objective,
+        table=Table(data, len(rows)).take(order),
+        objective=objectives[0] if objectives else None,
         parameters=tuple(parameters),
         metrics=tuple(metrics),
         constants=tuple(constants),
@@ -325,10 +289,86 @@ def _lay_out(
         usage=usage,
         counts={state: counts[state.value] for state in TrialState if state.value in counts},
         problems=tuple(problems),
+        source_names=dict(zip([*parameters, *constants], [*varying, *constant], strict=True)),
+        objectives=tuple((columns[name], goal) for name, goal in summary.objectives),
+        front=tuple(front),
+        groups=tuple(ranking.groups[rows[index].group].rows[0].trial.name for index in order)
+        if summary.seeded
+        else (),
+        fresh=frozenset(row.trial.name for row in rows if row.is_fresh),
+        mixed={name: [cells[index] for index in order] for name, cells in table.mixed.items()},
     )
 
 
-def _cost_columns(rows: Sequence[_Row], currencies: Sequence[str]) -> dict[str, Any]:
+class _Table:
+    """Columns on their way into the frame."""
+
+    def __init__(self, columns: dict[str, Any]):
+        self.columns = columns
+        self.mixed: dict[str, Sequence[Any]] = {}
+
+    def add_typed(self, cells_by_name: Mapping[str, Sequence[Any]]) -> None:
+        """Add columns, and keep the values of those that had to become text."""
+        for name, cells in cells_by_name.items():
+            self.columns[name] = column = typed_column(cells)
+            if column.dtype == "string" and not set(map(type, cells)) <= {str, type(MISSING)}:
+                self.mixed[name] = cells
+
+
+def _rank_columns(rows: Sequence[Row], ranking: Ranking) -> dict[str, Any]:
+    """Make the first columns; ``tie``, ``pareto`` and ``partial`` where they say something."""
+    if ranking.groups:
+        ranked = [ranking.groups[row.group] if row.lead >= 0 else row for row in rows]
+    else:
+        ranked = list(rows)  # without a rank if they have none
+    data: dict[str, Any] = {}
+    ranks = [one.rank for one in ranked]
+    data["rank"] = typed_column([MISSING if r is None else r for r in ranks], "Int64")
+    if ranking.configurations and ranking.configurations[0].tie is not None:
+        data["tie"] = typed_column([MISSING if one.tie is None else one.tie for one in ranked])
+    if ranking.front and ranking.configurations:
+        marks = [one.on_front for one in ranked]
+        data["pareto"] = typed_column([MISSING if mark is None else mark for mark in marks])
+    partial = [
+        _partial(row, one) if row.lead < 0 or one.is_partial else ""
+        for row, one in zip(rows, ranked, strict=True)
+    ]
+    if any(partial):
+        data["partial"] = text_column([text or MISSING for text in partial])
+    data["trial"] = text_column([row.trial.name for row in rows])
+    data["state"] = text_column([row.state.value for row in rows])
+    return data
+
+
+def _objective_columns(
+    n: int,
+    groups: Sequence[Repeats],
+    summary: SweepSummary,
+    metric_cells: dict[str, list[Any]],
+    names: ColumnNames,
+    table: _Table,
+) -> list[str]:
+    """Add the objectives' columns, which are no other metrics then; return their names."""
+    given = []
+    # Whoever reads the table finds a mean by the objective's name.
+    suffixes = ("_mean", "_ci95_low", "_ci95_high") if summary.seeded else ()
+    for place, (metric, _) in enumerate(summary.objectives):
+        cells = metric_cells.pop(metric, None) or [MISSING] * n
+        given.append(names.give(metric, "metric", suffixes))
+        table.columns[given[-1]] = number_column(list(map(_metric, cells)))
+        for suffix in suffixes:
+            field_name = suffix.removeprefix("_").removeprefix("ci95_")
+            intervals = [group.intervals[place] for group in groups]
+            values = [_or_missing(getattr(interval, field_name)) for interval in intervals]
+            table.columns[given[-1] + suffix] = typed_column(values, "Float64")
+    if summary.seeded:
+        table.columns["repeats_done"] = typed_column([group.n for group in groups], "Int64")
+        n_all = [len(group.rows) for group in groups]
+        table.columns["repeats"] = typed_column(n_all, "Int64")
+    return given
+
+
+def _cost_columns(rows: Sequence[Row], currencies: Sequence[str]) -> dict[str, Any]:
     def amounts(currency: str) -> Any:
         found = [row.usage.cost.get(currency) for row in rows]
         return typed_column(

@@ -76,14 +76,24 @@ class ColumnNames:
         self._taken.add(name)
         return name
 
-    def give(self, name: str, kind: str) -> str:
-        """Return a free name: the given one, or one with ``kind`` in front where it is taken."""
-        name = clean_text(name)[:200]
-        if name in self._taken:
+    def give(self, name: str, kind: str, suffixes: Sequence[str] = ()) -> str:
+        """Return a free name: the given one, or one with ``kind`` in front where it is taken.
+
+        Args:
+            name: The name.
+            kind: What it names.
+            suffixes: The name with each of them is taken with it.
+        """
+        name = clean_text(name)[: 200 - max(map(len, suffixes), default=0)]
+
+        def is_taken() -> bool:
+            return any(name + suffix in self._taken for suffix in ("", *suffixes))
+
+        if is_taken() or not name.strip():  # a column of no name cannot be asked for
             name = f"{kind}.{name}"
-        while name in self._taken:
+        while is_taken():
             name += "_"
-        self._taken.add(name)
+        self._taken.update(name + suffix for suffix in ("", *suffixes))
         return name
 
 

@@ -39,6 +39,18 @@ class Container:
 
 
 @dataclass(frozen=True)
+class OnDemand:
+    """What the same hardware costs where nobody takes it away."""
+
+    price_per_gpu_hour: float = 0.0
+    """Price of one GPU for one hour, in ``currency``."""
+    price_per_cpu_hour: float = 0.0
+    """Price of one CPU for one hour."""
+    currency: str = ""
+    """As of the profile."""
+
+
+@dataclass(frozen=True)
 class PartitionProfile:
     """One partition as ``templates/partitions.yaml`` describes it."""
 
@@ -76,6 +88,9 @@ class PartitionProfile:
     """Price of one CPU for one hour, for partitions that charge them."""
     currency: str = ""
     """ISO 4217 code or any word; costs in different currencies are never added."""
+    on_demand: OnDemand | None = None
+    """What the same would cost on demand, for ``make costs`` to compare with. None: not known, or,
+    of a partition with a price that is not ``preemptible``, its own price."""
     signal_before_end_s: int = 60
     """How long before the time limit Slurm asks the program to checkpoint (it may come up to 60 s
     earlier)."""
@@ -223,10 +238,22 @@ def memory_room(shape: JobShape, profile: PartitionProfile) -> float:
     return max(1.0, profile.mem_gb_per_node * 1024 / shape.mem_mb)
 
 
-def price_per_hour(shape: JobShape, profile: PartitionProfile) -> float:
-    """Price of one hour of a whole job of this shape, in the profile's currency."""
-    per_node = shape.gpus * profile.price_per_gpu_hour + shape.cpus * profile.price_per_cpu_hour
+def price_per_hour(shape: JobShape, prices: PartitionProfile | OnDemand) -> float:
+    """Price of one hour of a whole job of this shape, in the currency of the prices."""
+    per_node = shape.gpus * prices.price_per_gpu_hour + shape.cpus * prices.price_per_cpu_hour
     return per_node * shape.nodes
+
+
+def on_demand_prices(profile: PartitionProfile) -> OnDemand | None:
+    """Return what a partition's hardware costs on demand; None if nobody said so.
+
+    A partition that is not preemptible is on demand itself.
+    """
+    if profile.on_demand is not None or profile.preemptible:
+        return profile.on_demand
+    if not profile.price_per_gpu_hour and not profile.price_per_cpu_hour:
+        return None
+    return OnDemand(profile.price_per_gpu_hour, profile.price_per_cpu_hour, profile.currency)
 
 
 def parse_minutes(text: str) -> int:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.contract.errors import SpecError, UserError
@@ -16,6 +17,7 @@ from orchestrator.domain.partition import (
     RUNTIMES,
     TIME_FORMS,
     Container,
+    OnDemand,
     PartitionProfile,
     parse_minutes,
 )
@@ -66,6 +68,7 @@ def inspect_profiles(
         raise UserError(f"{file}: empty; describe at least one partition")
     profiles: dict[str, PartitionProfile] = {}
     mistakes: list[SpecError] = []
+    named: dict[str, Node] = {}
     for name, node in read_mapping(tree, "").items():
         if not _NAME.fullmatch(name):
             words = "not allowed as a name; use letters, digits, '.', '_' and '-'"
@@ -73,10 +76,38 @@ def inspect_profiles(
             continue
         found: list[SpecError] = []
         values = _read_profile(name, node, found)
+        if isinstance(values.get("on_demand"), Node):
+            named[name] = values.pop("on_demand")
         if not found:
             profiles[name] = PartitionProfile(name=name, **values)
         mistakes += found
+    mistakes += _price_by_name(profiles, named)
     return profiles, mistakes
+
+
+def _price_by_name(
+    profiles: dict[str, PartitionProfile], named: Mapping[str, Node]
+) -> list[SpecError]:
+    """Give the prices of others to profiles that name one with ``on_demand``."""
+    mistakes = []
+    for name, node in named.items():
+        of = profiles.get(str(node.value))
+        if name not in profiles:
+            continue
+        if of is None or of.preemptible or of.name == name:
+            rest = ", ".join(key for key, other in profiles.items() if not other.preemptible)
+            words = f"{show(str(node.value))} is no partition that is not preemptible"
+            mistakes.append(
+                fail(node, f"{name}.on_demand", f"{words}; use {rest or '{price_per_gpu_hour: 6}'}")
+            )
+            continue
+        prices = OnDemand(of.price_per_gpu_hour, of.price_per_cpu_hour, of.currency)
+        if prices == OnDemand(currency=of.currency):
+            words = f"partition {of.name} has no price; give it one, or state prices here"
+            mistakes.append(fail(node, f"{name}.on_demand", words))
+            continue
+        profiles[name] = replace(profiles[name], on_demand=prices)
+    return mistakes
 
 
 def _read_profile(name: str, node: Node, mistakes: list[SpecError]) -> dict[str, Any]:
@@ -121,6 +152,9 @@ def _check_whole(
             mistakes.append(
                 fail(node.value[key], f"{name}.defaults.{key}", words + "correct one of them")
             )
+    prices = values.get("on_demand")
+    if isinstance(prices, OnDemand) and not prices.currency:
+        values["on_demand"] = replace(prices, currency=values.get("currency", ""))
     container = values.get("container")
     if container is not None and container.runtime == PYXIS and values.get("layout") == "step":
         mistakes.append(
@@ -191,6 +225,20 @@ def _container(node: Node, key: str) -> Container:
     return Container(**values)
 
 
+def _on_demand(node: Node, key: str) -> Node | OnDemand:
+    """Read prices; the name of another profile is looked up once all of them are read."""
+    if isinstance(node.value, str):
+        return node
+    values = {
+        name: _ON_DEMAND[name](item, f"{key}.{name}")
+        for name, item in read_mapping(node, key, _ON_DEMAND).items()
+    }
+    prices = OnDemand(**values)
+    if not prices.price_per_gpu_hour and not prices.price_per_cpu_hour:
+        raise fail(node, key, "states no price; use price_per_gpu_hour or price_per_cpu_hour")
+    return prices
+
+
 def _options(node: Node, key: str) -> tuple[tuple[str, str], ...]:
     options = []
     for name, item in read_mapping(node, key).items():
@@ -250,6 +298,11 @@ _CONTAINER: dict[str, Callable[[Node, str], Any]] = {
     "mounts": _mounts,
     "options": _words,
 }
+_ON_DEMAND: dict[str, Callable[[Node, str], Any]] = {
+    "price_per_gpu_hour": _positive,
+    "price_per_cpu_hour": _positive,
+    "currency": _text,
+}
 _DEFAULTS: dict[str, Callable[[Node, str], Any]] = {
     "gpus": _at_least(0),
     "cpus": _at_least(1),
@@ -272,6 +325,7 @@ _READERS: dict[str, Callable[[Node, str], Any]] = {
     "price_per_gpu_hour": _positive,
     "price_per_cpu_hour": _positive,
     "currency": _text,
+    "on_demand": _on_demand,
     "signal_before_end_s": _at_least(0),
     "grace_s": _at_least(0),
     "account": _text,

@@ -8,6 +8,7 @@ job that only waits for others.
 
 from __future__ import annotations
 
+import functools
 import re
 
 _BLOCKED: tuple[tuple[str, str], ...] = (
@@ -34,6 +35,7 @@ _BLOCKED: tuple[tuple[str, str], ...] = (
 _NEVER = re.compile(r"(?:Assoc|QOS)(?:Max\w*PerJob\w*|Min\w+|MaxCpuPerNode|MaxWallDuration\w*)")
 
 
+@functools.lru_cache(maxsize=1024)  # ten thousand trials wait for few reasons
 def explain_blocked(reason: str) -> str | None:
     """Say what keeps a waiting task from ever starting.
 
@@ -43,6 +45,8 @@ def explain_blocked(reason: str) -> str | None:
     Returns:
         Words for people; None where it only has to wait.
     """
+    if not reason:
+        return None
     for start, words in _BLOCKED:
         if reason.lower().startswith(start.lower()):
             return words

@@ -15,10 +15,11 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[ -/]*[0-~]?"
 )
-# C0 but TAB and newline, DEL, C1, the bidirectional overrides that reorder what is read, line and
-# paragraph separators, and lone surrogates, which no encoding can print.
+# C0 but TAB and newline, DEL, C1, the bidirectional overrides that reorder what is read, what has
+# no width and makes two names look alike, line and paragraph separators, and lone surrogates, which
+# no encoding can print.
 _CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 
 

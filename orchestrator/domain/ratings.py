@@ -30,7 +30,8 @@ LEAST, MOST = 0.0, 5.0
 COLUMNS = ("trial", "prompt", "rating", "rater")
 MAX_RATER_CHARS = 100
 _KEY_CHARS = 12
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
+# A decimal comma is what half of the world's spreadsheets write; 0 to 5 needs no thousands.
+_NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)")
 _GUARDED = re.compile("'[=+\\-@\t\r＝＋－＠]")
 
 
@@ -205,12 +206,12 @@ def _understand_row(
 
 
 def parse_rating(text: str) -> float:
-    """Read a rating.
+    """Read a rating; ``4,5`` is ``4.5``.
 
     Raises:
         UserError: It is no number from 0 to 5.
     """
-    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    value = float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else math.nan
     if not LEAST <= value <= MOST:
         raise UserError(f"rating {one_line(text, 40)!r}: allowed are numbers from 0 to 5")
     return value

@@ -191,9 +191,9 @@ class RelationReader:
             raise fail(node, "zip", f"{name} is no list of values; list its values, or take it out")
 
 
-def seed_dependent(derived: Sequence[Derived]) -> set[str]:
-    """Return the names of the derived parameters that differ between repeats."""
-    found = {"seed"}
+def seed_dependent(derived: Sequence[Derived], seed: str = "seed") -> set[str]:
+    """Return the names of what differs between repeats: the seed, and what is derived from it."""
+    found = {seed}
     for item in derived:
         if item.expression.names & found:
             found.add(item.name)

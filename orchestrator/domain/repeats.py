@@ -20,13 +20,15 @@ _T95 = (
 _Z95 = 1.959963985
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and half the width of its 95 % confidence interval.
+def mean_error(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and its standard error, the deviation estimated from the values.
 
-    The width is NaN for a single value; both are NaN or infinite if the sums overflow. The order
-    of the values does not matter.
+    The error is NaN for a single value, and exactly 0 for equal ones; the mean is infinite if the
+    sums overflow. The order of the values does not matter.
     """
     n = len(values)
+    if n > 1 and min(values) == max(values):
+        return values[0], 0.0
     try:
         mean = math.fsum(values) / n
         if n < 2:
@@ -34,17 +36,23 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
         variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
     except OverflowError:
         return math.inf, math.nan
-    return mean, student_t95(n - 1) * math.sqrt(variance / n)
+    return mean, math.sqrt(variance / n)
 
 
-def student_t95(df: int) -> float:
-    """Return the two-sided 95 % point of Student's t with ``df`` >= 1 degrees of freedom.
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and half the width of its 95 % confidence interval; see ``mean_error``."""
+    mean, error = mean_error(values)
+    return mean, (student_t95(len(values) - 1) * error if len(values) > 1 else math.nan)
+
+
+def student_t95(df: float) -> float:
+    """Return the two-sided 95 % point of Student's t; up to 30 ``df`` is whole, and at least 1.
 
     Beyond 30 by its expansion around the normal's (Abramowitz & Stegun 26.7.5, four terms), whose
     error is below 1e-6 there.
     """
     if df <= len(_T95):
-        return _T95[df - 1]
+        return _T95[int(df) - 1]
     z, v = _Z95, float(df)
     return (
         z

@@ -110,6 +110,8 @@ class SweepSpec:
     """Words with macros; None runs the program by its kind, see ``domain.command``."""
     metric: Metric | None = None
     """The objective; None: nothing can be ranked."""
+    more_objectives: tuple[Metric, ...] = ()
+    """Further objectives, of ``objectives:``; they make a Pareto front with the first."""
     zips: tuple[tuple[str, ...], ...] = ()
     """Groups of parameters that advance together; their domains are lists of one length."""
     where: tuple[Expression, ...] = ()

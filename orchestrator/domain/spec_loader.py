@@ -20,6 +20,7 @@ from orchestrator.domain.canary_loader import read_canary
 from orchestrator.domain.check_loader import read_check
 from orchestrator.domain.domain_loader import DomainReader
 from orchestrator.domain.frozen_code import CODE_MODES
+from orchestrator.domain.objective_loader import read_objectives
 from orchestrator.domain.overrides import apply_overrides
 from orchestrator.domain.parameter_loader import ParameterReader, RawParameter
 from orchestrator.domain.placement_loader import read_partition
@@ -29,10 +30,8 @@ from orchestrator.domain.retry_loader import read_retry
 from orchestrator.domain.samplers.dimensions import order_dimensions
 from orchestrator.domain.spec import (
     CLUSTERS,
-    GOALS,
     LAYOUTS,
     METHODS,
-    Metric,
     ResourceSpec,
     SweepSpec,
 )
@@ -108,7 +107,7 @@ def load_spec(text: str, *, file: str, overrides: Sequence[str] = ()) -> SweepSp
     values.update(loader.search(values["method"]))
     values["name"] = loader.name()
     values["program"] = loader.program(values.get("command"))
-    values["metric"] = loader.metric()
+    values["metric"], values["more_objectives"] = read_objectives(tree, fields, loader.warn)
     if "checkpoint" in fields:
         values["checkpoint_interval_min"] = _checkpoint(fields["checkpoint"], "checkpoint")
     loader.ignored()
@@ -221,28 +220,6 @@ class _Loader:
         raise SpecError(
             "is missing; name what to run, such as program: train.py", file=self.file, key="program"
         )
-
-    def metric(self) -> Metric | None:
-        node = self.fields.get("metric")
-        if node is None:
-            self.warn(
-                Node(None, self.file),
-                "metric",
-                "is missing, so the leaderboard cannot rank; add metric: {name: ..., goal: ...}",
-            )
-            return None
-        known = ("name", "goal", "target", "impute", "impute_while_running")
-        fields = read_mapping(node, "metric", known)
-        if "name" not in fields:
-            raise fail(node, "metric", "has no name; add name: loss, or what the program reports")
-        name = read_text(fields["name"], "metric.name", "val_loss")
-        for key in known[2:]:
-            if key in fields:
-                self.warn(fields[key], f"metric.{key}", "is ignored; all trials run to their end")
-        if "goal" not in fields:
-            self.warn(node, "metric", "has no goal; minimize is assumed, as in Weights & Biases")
-            return Metric(name, "minimize")
-        return Metric(name, read_choice(fields["goal"], "metric.goal", GOALS))
 
     def ignored(self) -> None:
         for key in _IGNORED:
@@ -369,6 +346,7 @@ SPEC_KEYS = (
     "command",
     "method",
     "metric",
+    "objectives",
     "parameters",
     "batch",
     "check",

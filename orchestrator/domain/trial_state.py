@@ -45,6 +45,7 @@ class TaskLook:
 
 
 NOT_ASKED = TaskLook(known=False)
+NOT_THERE = TaskLook(known=True)
 
 
 def decide_state(

@@ -28,8 +28,10 @@ from orchestrator.domain.samplers.grid import MAX_POINTS, GridTooLarge, grid_poi
 from orchestrator.domain.samplers.quasi_random import sobol_units
 from orchestrator.domain.samplers.random import random_units
 from orchestrator.domain.spec import Parameter, SweepSpec
+from orchestrator.domain.trial_params import ID_DIGITS, canonical
+from orchestrator.domain.trial_params import flatten as flatten
+from orchestrator.domain.trial_params import trial_id as trial_id
 
-ID_DIGITS = 10
 # How many draws may be refused, by `where` or as duplicates, for each one that is kept.
 _DRAWS_PER_TRIAL = 100
 _MIN_DRAWS = 10_000
@@ -84,26 +86,6 @@ def expand(spec: SweepSpec) -> Expansion:
     return Expansion(tuple(builder.trials), tuple(warnings))
 
 
-def trial_id(params: Mapping[str, Any]) -> str:
-    """Return the id of a trial with these parameters.
-
-    Raises:
-        ValueError: A number is not finite.
-    """
-    return hashlib.sha256(_canonical(params).encode("ascii")).hexdigest()[:ID_DIGITS]
-
-
-def flatten(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested parameters by dotted name; an empty mapping stays a value."""
-    flat: dict[str, Any] = {}
-    for name, value in params.items():
-        if isinstance(value, Mapping) and value:
-            flat.update((f"{name}.{key}", item) for key, item in flatten(value).items())
-        else:
-            flat[name] = value
-    return flat
-
-
 def varying_names(trials: Sequence[Trial]) -> list[str]:
     """Return the dotted names whose values differ between trials, in their order."""
     first: dict[str, Any] = {}
@@ -114,10 +96,6 @@ def varying_names(trials: Sequence[Trial]) -> list[str]:
             count[name] = count.get(name, 0) + 1
             differs[name] = first.setdefault(name, value) != value or differs.get(name, False)
     return [name for name in first if differs[name] or count[name] < len(trials)]
-
-
-def _canonical(params: Mapping[str, Any]) -> str:
-    return json.dumps(params, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _take_grid(spec: SweepSpec, dimensions: Sequence[Dimension], builder: _Builder) -> list[str]:
@@ -245,7 +223,7 @@ class _Builder:
                 params[item.name] = values[item.name]
         if seed is not None:
             params["seed"] = seed
-        text = _canonical(params)
+        text = canonical(params)
         key = hashlib.sha256(text.encode("ascii")).hexdigest()[:ID_DIGITS]
         other = self._known.setdefault(key, text)
         if other is not text:

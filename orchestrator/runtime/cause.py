@@ -44,11 +44,11 @@ _N_LAST_LINES = 5
 _FINGERPRINT_CHARS = 200
 
 # "[rank0]: " of PyTorch, "[default0]:" of torchrun, "0: " of srun --label.
-_RANK = re.compile(r"^(?:\[(?:default|rank)[0-9]+\]|[0-9]+):\s?")
-_TRACEBACK = "Traceback (most recent call last)"
-_EXCEPTION = re.compile(r"^([A-Za-z_][\w.]*)(?::\s?(.*))?$")
+RANK = re.compile(r"^(?:\[(?:default|rank)[0-9]+\]|[0-9]+):\s?")
+TRACEBACK = "Traceback (most recent call last)"
+EXCEPTION = re.compile(r"^([A-Za-z_][\w.]*)(?::\s?(.*))?$")
 # They only pass on that another process failed, whose own traceback stands before theirs.
-_WRAPPERS = frozenset(
+WRAPPERS = frozenset(
     {
         "CalledProcessError",
         "ChildFailedError",
@@ -237,24 +237,24 @@ def _last_exceptions(lines: Sequence[str]) -> list[list[tuple[str, str]]]:
     is_inside: dict[str, bool] = {}
     is_chained: dict[str, bool] = {}
     for line in lines:
-        match = _RANK.match(line)
+        match = RANK.match(line)
         rank = match[0] if match else ""
         text = line[len(rank) :]
-        if text.lstrip(" +|").startswith(_TRACEBACK):
+        if text.lstrip(" +|").startswith(TRACEBACK):
             is_inside[rank] = True
             if not is_chained.pop(rank, False):
                 chains[rank] = []
         elif text.startswith(("During handling of the above", "The above exception was")):
             is_chained[rank] = True
         elif is_inside.get(rank) and not text.startswith(" "):
-            found = _EXCEPTION.match(text)
+            found = EXCEPTION.match(text)
             if found:
                 name = found[1].rpartition(".")[2]
                 chains.setdefault(rank, []).append((name, found[2] or ""))
                 is_inside[rank] = False
     kept = []
     for chain in chains.values():
-        own = [pair for pair in chain if pair[0] not in _WRAPPERS]
+        own = [pair for pair in chain if pair[0] not in WRAPPERS]
         if own:
             kept.append(own)
     return kept or [chain for chain in chains.values() if chain]

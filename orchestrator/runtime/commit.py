@@ -7,6 +7,7 @@ and nothing but this file is missing.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -120,19 +121,24 @@ def read_metrics(trial: TrialPaths) -> tuple[dict[str, Any], int, int | None, li
     except OSError as error:
         if may_pass(error):
             raise
-        return {}, 0, None, [f"metrics.jsonl: {error.strerror}"]
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            return {}, 0, None, ["a link, pipe or socket, not a file"]
+        return {}, 0, None, [f"cannot be read: {error.strerror}"]
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            return {}, 0, None, ["metrics.jsonl: not a regular file"]
+            return {}, 0, None, ["not a regular file"]
         first: list[str] = []
         with open(fd, "rb", closefd=False) as file:
-            if status.st_size > records.MAX_METRICS_BYTES:
+            is_whole = status.st_size <= records.MAX_METRICS_BYTES
+            if not is_whole:
                 file.seek(status.st_size - records.MAX_METRICS_BYTES)
                 file.readline(records.MAX_METRICS_LINE_BYTES)
                 read = records.MAX_METRICS_BYTES
-                first = [f"metrics.jsonl: {status.st_size} bytes; only the last {read} were read"]
-            metrics, n_reports, last_step, problems = records.fold_metrics(_lines(file))
+                first = [f"{status.st_size} bytes; only the last {read} were read"]
+            metrics, n_reports, last_step, problems = records.fold_metrics(
+                _lines(file), is_from_start=is_whole
+            )
         return metrics, n_reports, last_step, first + problems
     finally:
         os.close(fd)

@@ -24,7 +24,12 @@ from orchestrator.adapters.journal import read_journal
 from orchestrator.contract.errors import ClusterUnreachable
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.states import LIVENESS, Liveness, TrialState
-from orchestrator.domain.canary import Candidate, choose_canaries, names_in_words, warn_of_no_rest
+from orchestrator.domain.canary import (
+    Candidate,
+    choose_canaries,
+    in_words,
+    warn_of_no_rest,
+)
 from orchestrator.domain.ratings import HUMAN_SCORE
 from orchestrator.domain.spec import SweepSpec
 from orchestrator.runtime import canary, gate
@@ -91,15 +96,6 @@ class Hold:
     def in_words(self) -> str:
         """Say who goes first, on one line; empty if nobody does."""
         return in_words(self.names, has_rest=not self.warnings)
-
-
-def in_words(names: Sequence[str], has_rest: bool = True) -> str:
-    """Say which canaries go first, on one line; empty without any."""
-    if not names:
-        return ""
-    verb = "go" if len(names) > 1 else "goes"
-    rest = "the rest is held until that has passed" if has_rest else "nothing is left to hold"
-    return f"{names_in_words(names)} {verb} first; {rest}"
 
 
 def choose(sweep: SweepPaths, spec: SweepSpec, choice: Choice) -> Hold:

@@ -99,7 +99,10 @@ def _tell_journal(name: str, entries: Sequence[Mapping[str, Any]]) -> Iterator[E
     for entry in entries:
         kind, token = entry.get("kind"), str(entry.get("token", ""))
         words = ""
-        if kind == "intent" and name in entry.get("trials", ()):
+        if kind == "confirming":
+            of = dict(entry.get("trials", {})).get(name.partition("-")[2])
+            words = f"asked for on a fresh seed, to confirm {of}" if of else ""
+        elif kind == "intent" and name in entry.get("trials", ()):
             tokens[token] = where = f"task {list(entry['trials']).index(name)} of {token}"
             words = f"about to be submitted as {where}"
             if entry.get("executor") == "local":

@@ -33,6 +33,7 @@ from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.records import dump_record
 from orchestrator.domain.frozen_code import FrozenCode, changed_files, name_some, read_frozen
 from orchestrator.domain.partition import PartitionProfile
+from orchestrator.domain.relation_loader import seed_dependent
 from orchestrator.domain.search_space import Choice, Constant
 from orchestrator.domain.spec import SweepSpec
 from orchestrator.runtime import durable
@@ -56,15 +57,18 @@ def freeze_spec(
 ) -> None:
     """Record the spec and what was made of it."""
     durable.replace(sweep.spec, spec.source_text.encode("utf-8"))
-    metric = spec.metric
+    metric, more = spec.metric, spec.more_objectives
+    several = [metric, *more] if metric is not None and more else []
     summary = {
         "name": spec.name,
         "spec": spec.file,
         "spec_path": os.path.abspath(spec.file),
         "overrides": list(spec.overrides),
         "metric": None if metric is None else {"name": metric.name, "goal": metric.goal},
+        "objectives": [{"name": one.name, "goal": one.goal} for one in several],
         "parameters": varying,
         "seeded": bool(spec.seeds),
+        "differs": sorted(seed_dependent(spec.derived)) if spec.seeds else [],
         "cluster": cluster,
         "partition": profile.name,
         "workdir": workdir(spec),

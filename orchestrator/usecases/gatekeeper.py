@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.journal import JournalState, JournalWriter
 from orchestrator.contract.errors import ClusterUnreachable
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.budget import as_rule
-from orchestrator.domain.partition import PartitionProfile
-from orchestrator.domain.spec import SweepSpec
 from orchestrator.runtime import breaker, canary, failpoint, gate, gate_queue
 from orchestrator.usecases.observe import Observation
+
+if TYPE_CHECKING:  # status needs neither, and they read YAML
+    from orchestrator.domain.partition import PartitionProfile
+    from orchestrator.domain.spec import SweepSpec
 
 # Names the note of what the login node held.
 LOGIN = "login"

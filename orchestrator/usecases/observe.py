@@ -7,12 +7,13 @@ without a word of ours, and none at all where accounting is off. Reads only.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.adapters import slurm_cli
-from orchestrator.adapters.journal import JournalState, Submission, read_journal
+from orchestrator.adapters.import_folder import read_import
+from orchestrator.adapters.journal import JournalState, Submission
 from orchestrator.adapters.slurm_cli import TaskState
 from orchestrator.adapters.trial_dir import Scan, scan_sweep
 from orchestrator.contract import records
@@ -23,6 +24,7 @@ from orchestrator.contract.states import LIVENESS, Liveness, TrialState
 from orchestrator.domain.trial_files import TrialFiles
 from orchestrator.domain.trial_state import (
     NOT_ASKED,
+    NOT_THERE,
     LastAttempt,
     TaskLook,
     apply_decisions,
@@ -31,6 +33,7 @@ from orchestrator.domain.trial_state import (
 from orchestrator.runtime import canary, gate
 from orchestrator.runtime.claim import STALE_S
 from orchestrator.runtime.job import is_alive_here
+from orchestrator.usecases.recollection import Recollection
 
 # The reason of what Slurm holds until a canary has passed.
 WAITS_FOR_CANARY = "waits for the canary"
@@ -78,19 +81,24 @@ class Observation:
         return {state: n for state, n in counts.items() if n}
 
 
-def observe(sweep: SweepPaths, here: str | None = None) -> Observation:
+def observe(
+    sweep: SweepPaths, here: str | None = None, recollection: Recollection | None = None
+) -> Observation:
     """Look at every trial of a sweep; never raises because Slurm is away.
 
     Args:
         sweep: Which.
         here: This cluster's name, if it was asked for before; it takes a query of its own.
+        recollection: What is known from earlier looks at this sweep; None starts anew.
     """
-    scan = scan_sweep(sweep)
+    known = recollection or Recollection()
+    known.here = here or known.here
+    scan = scan_sweep(sweep) if recollection is None else known.scan(sweep)
     trials = scan.trials
-    journal = read_journal(sweep)
+    journal = known.journal(sweep)
     newest = journal.last_submission_of()
     undecided = [trial for trial in trials if not trial.is_committed]
-    queue = _Queue(here)
+    queue = _Queue(known)
     queue.ask(_arrays_of(undecided, newest))
     queue.ask_history(undecided, newest, journal)
     closed, left = gate.read_closed(sweep.root), gate.read_left(sweep.root)
@@ -103,6 +111,10 @@ def observe(sweep: SweepPaths, here: str | None = None) -> Observation:
     now = time.time()
     for trial in trials:
         submission, index = newest.get(trial.name, (None, 0))
+        if trial.is_committed:  # whatever else is said of it: nearly all trials of a large sweep
+            looks[trial.name] = queue.look(submission, index)
+            states[trial.name] = TrialState.DONE
+            continue
         last = _last_attempt(sweep, trial, now)
         looks[trial.name] = look = queue.look(submission, index)
         state, reason = decide_state(
@@ -125,6 +137,10 @@ def observe(sweep: SweepPaths, here: str | None = None) -> Observation:
         states[trial.name] = state
         if reason:
             reasons[trial.name] = reason
+    imported = read_import(sweep)
+    if imported is not None:  # nothing was submitted, so neither files nor Slurm know
+        states.update({name: s for name, s in imported.states.items() if name in states})
+        reasons = {name: why for name, why in imported.reasons.items() if name in states}
     problems = [*scan.problems, *journal.problems]
     return Observation(
         scan,
@@ -209,25 +225,28 @@ def _last_attempt(sweep: SweepPaths, trial: TrialFiles, now: float) -> LastAttem
 class _Queue:
     """What Slurm said in this observation."""
 
-    def __init__(self, here: str | None) -> None:
+    def __init__(self, known: Recollection) -> None:
         self.unreachable: str | None = None
-        self._here = here
+        self._known = known
         self._queued: dict[tuple[str, int], TaskState] = {}
-        self._past: dict[tuple[str, int], TaskState] = {}
+        self._past: Mapping[tuple[str, int], TaskState] = {}
 
     def ask(self, arrays: Mapping[str, Submission]) -> None:
         if not arrays:
             return
         try:
+            queued = slurm_cli.queued_tasks(sorted(arrays))
             # Another cluster on the same file system knows nothing of our jobs, which are not
-            # gone for that.
-            here = self._here or slurm_cli.read_limits().cluster
-            clusters = {array.cluster for array in arrays.values()} - {"", here}
-            if clusters:
-                others = " and ".join(sorted(clusters))
-                self.unreachable = f"submitted to the cluster {others}; this is {here}"
-                return
-            self._queued = slurm_cli.queued_tasks(sorted(arrays))
+            # gone for that. Tokens are random: where one is known, its cluster is this one.
+            known = {token for token, _ in queued}
+            clusters = {array.cluster for token, array in arrays.items() if token not in known}
+            if clusters - {"", self._known.here}:
+                here = self._known.here = self._known.here or slurm_cli.read_limits().cluster
+                if clusters - {"", here}:
+                    others = " and ".join(sorted(clusters - {"", here}))
+                    self.unreachable = f"submitted to the cluster {others}; this is {here}"
+                    return
+            self._queued = queued
         except ClusterUnreachable as error:
             self.unreachable = str(error)
 
@@ -254,19 +273,16 @@ class _Queue:
             if left and not known and not (_has_started(trial, submission) and _said_why(trial)):
                 silent[submission.token] = submission.at
         if silent:
-            try:
-                # Slurm reads times in the local zone; a day early costs nothing.
-                since = _day_before(min(silent.values()))
-                self._past = slurm_cli.accounted_tasks(sorted(silent), since)
-            except ClusterUnreachable:
-                self._past = {}  # accounting is off or away: squeue and our records must do
+            # Slurm reads times in the local zone; a day early costs nothing.
+            since = _day_before(min(silent.values()))
+            self._past = self._known.history(lambda: _ask_accounting(sorted(silent), since))
 
     def held_back(self) -> list[str]:
         return [task.task for task in self._queued.values() if task.is_held_back]
 
     def look(self, submission: Submission | None, index: int) -> TaskLook:
         if submission is None or submission.executor != "slurm":
-            return TaskLook(known=True)
+            return NOT_THERE
         if self.unreachable is not None:
             return NOT_ASKED
         task = self._queued.get((submission.token, index))
@@ -278,8 +294,15 @@ class _Queue:
         if task is None:
             task = self._queued.get((submission.token, slurm_cli.NEVER_STARTED))
         if task is None:
-            return TaskLook(known=True)
+            return NOT_THERE
         return TaskLook(True, task.state, task.reason, task.task)
+
+
+def _ask_accounting(tokens: Sequence[str], since: str) -> Mapping[tuple[str, int], TaskState]:
+    try:
+        return slurm_cli.accounted_tasks(tokens, since)
+    except ClusterUnreachable:
+        return {}  # accounting is off or away: squeue and our records must do
 
 
 def _has_started(trial: TrialFiles, submission: Submission | None) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.adapters import slurm_limits
+from orchestrator.adapters.confirmation_file import read_confirmation
 from orchestrator.adapters.rendering import Renderer
 from orchestrator.adapters.slurm_limits import SlurmAnswers
 from orchestrator.contract.errors import UserError
@@ -152,9 +153,9 @@ def plan_sweep(
         UserError: A mistake in the spec, the profile or a template.
     """
     renderer = Renderer(options.templates)
-    placed = place_trials(spec, profiles, cluster)
-    trials, profiles = placed.trials, placed.profiles
     sweep = SweepPaths(os.path.join(os.path.abspath(options.results), spec.name))
+    placed = place_trials(spec, profiles, cluster, read_confirmation(sweep))
+    trials, profiles = placed.trials, placed.profiles
     workspace.check_same_spec(sweep, spec.file, spec.source_text)
     answers, unreachable = ask(cluster)
     here = None if answers is None else answers.site.cluster

@@ -113,6 +113,8 @@ def import_ratings(sweep: SweepPaths, files: Sequence[str]) -> Ratings:
             raise UserError(f"{file}: there is no such file") from None
         merged = merge_ratings(merged, found.all)
         problems += found.problems
+        if not found.all and not found.problems:
+            problems.append(f"{file}: no row of it has a rating yet")
     if tuple(merged) != old.all:
         ratings_files.write_ratings(sweep, merged)
     return Ratings(sum_up(merged), tuple(merged), tuple(problems))

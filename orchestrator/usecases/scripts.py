@@ -22,7 +22,12 @@ from orchestrator.contract.paths import ArrayPaths, SweepPaths, TrialPaths
 from orchestrator.contract.records import dump_record
 from orchestrator.domain.command import build_command
 from orchestrator.domain.frozen_code import FrozenCode
-from orchestrator.domain.partition import JobShape, PartitionProfile, price_per_hour
+from orchestrator.domain.partition import (
+    JobShape,
+    PartitionProfile,
+    on_demand_prices,
+    price_per_hour,
+)
 from orchestrator.domain.spec import SweepSpec
 from orchestrator.domain.trials import Trial
 from orchestrator.runtime import durable, failpoint
@@ -220,6 +225,11 @@ class Scripts:
             "price_per_hour": round(price_per_hour(shape, self.profile), 6),
             "currency": self.profile.currency,
         }
+        on_demand = on_demand_prices(self.profile)
+        if on_demand is not None:
+            # In the claim, so that a later edit of the profile changes no comparison.
+            resources["on_demand_price_per_hour"] = round(price_per_hour(shape, on_demand), 6)
+            resources["on_demand_currency"] = on_demand.currency
         code = self._code_values() if script == "trial" else None
         if code is not None:
             resources["code"] = code["name"]

@@ -13,7 +13,7 @@ from orchestrator.contract.errors import CorruptRecord
 from orchestrator.contract.paths import SweepPaths, TrialPaths
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.budget import read_rule, tell_left
-from orchestrator.domain.cost import sum_usage, trial_usage
+from orchestrator.domain.cost import Usage, sum_usage, trial_usage
 from orchestrator.domain.pending_reason import explain_blocked
 from orchestrator.runtime.gate import read_rules
 from orchestrator.runtime.gate_queue import HELD
@@ -149,23 +149,22 @@ def read_status(sweep: SweepPaths, n_log_lines: int, max_logs: int) -> Status:
                 log=log,
             )
         )
+    states = observation.states
+    used = sum_usage(trial_usage(t.attempts, states[t.name], now) for t in observation.trials)
     return Status(
         observation,
         [line for state in _ACTIVE for line in lines.get(state, [])],
         [line for state in _TROUBLED for line in lines.get(state, [])],
         blocked,
         gate,
-        _tell_budget(sweep, observation, now),
+        tell_budget(sweep, used),
     )
 
 
-def _tell_budget(sweep: SweepPaths, observation: Observation, now_s: float) -> str | None:
+def tell_budget(sweep: SweepPaths, used: Usage) -> str | None:
+    """Say what was spent of the sweep's budget; None for a sweep without one."""
     found = read_rule((read_rules(sweep.root) or {}).get("budget"))
-    if found is None:
-        return None
-    states = observation.states
-    used = sum_usage(trial_usage(t.attempts, states[t.name], now_s) for t in observation.trials)
-    return tell_left(*found, used)
+    return None if found is None else tell_left(*found, used)
 
 
 def _view_gate(sweep: SweepPaths, observation: Observation, n_lines: int) -> GateView | None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.adapters import journal, slurm_cli
+from orchestrator.adapters.confirmation_file import read_confirmation
 from orchestrator.adapters.executors.local import LocalEvent
 from orchestrator.adapters.journal import JournalWriter
 from orchestrator.adapters.leftovers import collect_leftovers
@@ -23,7 +24,7 @@ from orchestrator.adapters.rendering import Renderer
 from orchestrator.adapters.trial_dir import list_trials
 from orchestrator.contract.errors import ClusterUnreachable
 from orchestrator.contract.paths import SweepPaths
-from orchestrator.contract.states import TrialState
+from orchestrator.contract.states import TERMINAL_STATES, TrialState
 from orchestrator.domain.partition import PartitionProfile
 from orchestrator.domain.placement import Place, describe_skipped
 from orchestrator.domain.retry_policy import Decision
@@ -65,6 +66,8 @@ class SubmitOptions:
     """With ``allows``: the budget that the spec has of its own."""
     is_round: bool = False
     """Whether this is a supervisor's round, which changes nothing of what the sweep is."""
+    retries: bool = True
+    """Whether trials that failed go again, as far as the sweep's ``retry:`` lets them."""
 
 
 @dataclass
@@ -78,7 +81,7 @@ class SubmitReport:
     profiles: tuple[str, ...]
     """The profiles that trials may go to, the preferred one first."""
     n_trials: int
-    """Trials of the spec."""
+    """Trials of the spec, and those on fresh seeds."""
     states: dict[TrialState, int]
     """How many of them stood where, before."""
     decisions: dict[str, Decision] = field(default_factory=dict)
@@ -93,6 +96,8 @@ class SubmitReport:
     """Why the gate was closed that was opened now; None if none was."""
     released: list[str] = field(default_factory=list)
     """Array tasks that were let go now, as scontrol wants them."""
+    n_fresh: int = 0
+    """How many of the trials are on fresh seeds, beside the spec's own."""
     n_earlier: int = 0
     """Trials on disk that the spec, as it is now, does not have."""
     arrays: list[SubmittedArray] = field(default_factory=list)
@@ -148,15 +153,16 @@ def submit(
         AmbiguousSubmission: It is still open whether an array exists; submit again later.
     """
     renderer = Renderer(options.templates)
-    placed = place_trials(spec, profiles, cluster)
+    sweep = SweepPaths(os.path.join(os.path.abspath(options.results), spec.name))
+    placed = place_trials(spec, profiles, cluster, read_confirmation(sweep))
     trials, used = placed.trials, {place.name for place in placed.places}
     profiles = {name: profile for name, profile in placed.profiles.items() if name in used}
-    sweep = SweepPaths(os.path.join(os.path.abspath(options.results), spec.name))
     workspace.check_same_spec(sweep, spec.file, spec.source_text)
     doubts = () if options.is_round else refuse_hopeless(spec, trials, cluster)
     if options.dry_run:
         report = _dry_run(spec, profiles, options, cluster, trials)
         report.warnings += [*placed.warnings, *doubts]
+        report.n_fresh = len(trials) - placed.n_own
         return report
     _check_templates(renderer, sweep, spec, trials)
     here = options.here or (_ask_slurm() if cluster == "slurm" else None)
@@ -177,6 +183,9 @@ def submit(
             profile = next(iter(profiles.values()))
             refuse_spent(sweep, spec, profile, choice, writer.server_now_s())
         choice.canary = canary.choose(sweep, spec, choice)
+        if not options.retries:
+            ended = {trial.name for trial in choice.lineup if trial.state in TERMINAL_STATES}
+            choice.trials = [trial for trial in choice.trials if trial.name not in ended]
         planned = choice.trials
         report = SubmitReport(sweep, cluster, tuple(profiles), len(trials), choice.states)
         report.planned, report.paused = planned, choice.judgement.paused
@@ -190,6 +199,7 @@ def submit(
             report.warnings += describe_skipped(skipped, placed.profiles)
         if (warning := workspace.group_warning(sweep)) is not None:
             report.warnings.append(warning)
+        report.n_fresh = len(trials) - placed.n_own
         report.n_earlier = _count_earlier(sweep, (trial for trial, _ in trials))
         site = requeue_mode.SiteTexts()
         firsts = {member.partition: member for member in [*choice.waiting, *planned][::-1]}
@@ -202,7 +212,7 @@ def submit(
             name: Scripts(renderer, sweep, spec, mode.profile)
             for name, mode in report.modes.items()
         }
-        names = varying_names([trial for trial, _ in trials])
+        names = varying_names(placed.own)
         if not options.is_round:
             if options.allows:
                 released_budget.note(sweep, spec, options.own_budget)

@@ -12,7 +12,6 @@ One squeue a round, sacct only for tasks that left the queue without a word, bot
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import random
 import time
@@ -29,10 +28,9 @@ from orchestrator.contract.errors import (
     UserError,
 )
 from orchestrator.contract.paths import SweepPaths
-from orchestrator.contract.records import read_record
 from orchestrator.contract.states import TERMINAL_STATES, TrialState
 from orchestrator.domain.spec import SweepSpec
-from orchestrator.domain.spec_loader import load_spec
+from orchestrator.usecases.frozen_spec import read_frozen
 from orchestrator.usecases.submit import SubmitOptions, SubmitReport, submit
 
 # Between rounds, in seconds; kind to the controller, and soon enough for a trial of minutes.
@@ -114,22 +112,11 @@ def supervise(
                 return done
 
 
-class _Supervision(SweepPaths):
-    """A sweep whose lock is the supervisor's, which is held for days."""
-
-    __slots__ = ()
-
-    @property
-    def lock(self) -> str:
-        """Held by the one supervisor of the sweep; ``submit`` has a lock of its own."""
-        return self.root + "/supervisor.lock"
-
-
 @contextlib.contextmanager
 def _alone(sweep: SweepPaths) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(sweep_lock.hold(_Supervision(sweep.root), wait_s=0))
+            stack.enter_context(sweep_lock.hold(sweep_lock.Supervision(sweep.root), wait_s=0))
         except SweepLocked as error:
             words = str(error).partition(" is locked by ")[2] or "another process"
             who = words.partition(";")[0]
@@ -140,30 +127,17 @@ def _alone(sweep: SweepPaths) -> Iterator[None]:
 
 
 def read_frozen_spec(sweep: SweepPaths) -> SweepSpec:
-    """Read the spec as it was submitted last: later edits of the user's file change nothing.
+    """Read the spec as it was submitted last to Slurm, see ``frozen_spec``.
 
     Raises:
         UserError: It has a mistake, or the sweep was never submitted to Slurm.
     """
-    try:
-        summary = read_record(sweep.summary)
-        with open(sweep.spec, encoding="utf-8") as file:
-            text = file.read()
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: missing; submit the sweep first") from None
-    if summary.get("cluster") == "local":
+    spec, cluster = read_frozen(sweep)
+    if cluster == "local":
         raise UserError(
             f"{sweep.name} runs on this machine, not on Slurm: make submit goes on with it"
         )
-    overrides = [str(word) for word in summary.get("overrides", [])]
-    spec = load_spec(text, file=str(summary.get("spec", sweep.spec)), overrides=overrides)
-    workdir = summary.get("workdir")
-    return dataclasses.replace(
-        spec,
-        name=sweep.name,
-        partition=str(summary["partition"]),
-        workdir=str(workdir) if workdir else spec.workdir,
-    )
+    return spec
 
 
 def _hold_round(spec: SweepSpec, options: SuperviseOptions, here: str) -> Round:

@@ -43,13 +43,22 @@ def open_sweep(results: str, name: str) -> SweepPaths:
     return sweep
 
 
-def create_sweep(results: str, name: str) -> SweepPaths:
+def create_sweep(results: str, name: str, *, is_import: bool = False) -> SweepPaths:
     """Return the folder of a sweep, made if need be, with mode 0700.
 
+    Args:
+        results: The results folder.
+        name: The sweep's name.
+        is_import: Whether it is for results of another tool, which share no folder with sweeps.
+
     Raises:
-        UserError: Another user could write there, or it cannot be made.
+        UserError: Another user could write there, or it cannot be made, or it is of the other kind.
     """
     sweep = SweepPaths(os.path.join(os.path.abspath(results), name))
+    if not is_import:
+        refuse_import(sweep)
+    elif os.path.lexists(sweep.trials) and not os.path.exists(sweep.imported):
+        raise UserError(f"{sweep.root} is a sweep that was submitted; choose another --name")
     try:
         os.makedirs(results, mode=0o755, exist_ok=True)
         _check_above(sweep.root)
@@ -65,6 +74,29 @@ def create_sweep(results: str, name: str) -> SweepPaths:
         hint = "" if "RESULTS=" in words else "; name another RESULTS="
         raise UserError(f"{words}{hint}") from None
     return sweep
+
+
+def refuse_import(sweep: SweepPaths) -> None:
+    """Refuse a folder of imported results, where nothing can be submitted.
+
+    Raises:
+        UserError: It is one.
+    """
+    if os.path.exists(sweep.imported):
+        raise UserError(
+            f"{sweep.root} holds imported results, to which nothing can be submitted: give the "
+            "sweep a name: of its own; make collect and make report show what was imported"
+        )
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no folder's name.
+
+    Raises:
+        UserError: It is none.
+    """
+    if not _is_name(name) or name.startswith(("-", ".")) or not name.isprintable():
+        raise UserError(f"{name!r} is not allowed as a name; use letters, digits, '.', '_' and '-'")
 
 
 def check_same_spec(sweep: SweepPaths, spec_file: str, spec_text: str) -> None:

@@ -1,4 +1,4 @@
-import json
+import hashlib
 import os
 import shutil
 
@@ -135,8 +135,9 @@ def test_scan_sweep_removed_trial_vanishes(sweep):
     scan_sweep(sweep)
     shutil.rmtree(sweep.trial("00001-aaaa").root)
     assert [trial.name for trial in scan_trials(sweep)] == ["00002-bbbb"]
-    with open(sweep.cache + "/trials.json", encoding="ascii") as file:
-        assert [entry[0] for entry in json.load(file)["trials"]] == ["00002-bbbb"]
+    assert list(ingest_cache.load_cache(sweep.cache + "/trials.jsonl").entries) == ["00002-bbbb"]
+    with open(sweep.cache + "/trials.jsonl", encoding="ascii") as file:
+        assert "00001-aaaa" not in file.read()
 
 
 def test_scan_sweep_removed_result_is_not_remembered(sweep):
@@ -164,18 +165,31 @@ def test_scan_sweep_copied_elsewhere_gives_the_same(sweep, tmp_path, copy):
     assert scan_trials(copied) == before
 
 
+def segment(body, resources=b"[{}]"):
+    """Return a segment of the cache with a digest that fits."""
+    digest = hashlib.sha256(body).hexdigest().encode()
+    header = b'{"format": 3, "entries": 1, "bytes": %d, "sha256": "%s", "resources": %s}\n'
+    return header % (len(body), digest, resources) + body
+
+
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda data: b"",
         lambda data: b"\0" * len(data),
         lambda data: data[: len(data) // 2],
-        lambda data: data.replace(b'"format": 2', b'"format": 1'),
+        lambda data: data[:-1],
+        lambda data: data + b"\0" * 100,
+        lambda data: data + data[: len(data) // 2],
+        lambda data: data.replace(b'"format": 3', b'"format": 2'),
         lambda data: data.replace(b"\n", b" "),
         lambda data: b"[]",
-        lambda data: b'{"format": 2, "trials": [\n1\n]}\n',
-        lambda data: b'{"format": 2, "trials": [\n["00001-aaaa000001"]\n]}\n',
-        lambda data: b'{"format": 2, "trials": [\n[["x"], 1]\n]}\n',
+        lambda data: b"[]\n",
+        lambda data: segment(b"1\n"),
+        lambda data: segment(b'["00001-aaaa000001"]\n'),
+        lambda data: segment(b'[["x"],1,2,3,4,[]]\n'),
+        lambda data: segment(b'["x",1,2,3,4,[[1,2]]]\n'),
+        lambda data: segment(data.partition(b"\n")[2], resources=b"[]"),
+        lambda data: segment(b"[" * 200_000),
         lambda data: b"[" * 200_000,
         lambda data: data.replace(b'{"lr":1}', b"[1, 2]"),
         lambda data: data.replace(b'"2026-01-01T10:00:00.000Z"', b'{"a": 1}'),
@@ -185,7 +199,7 @@ def test_scan_sweep_corrupt_cache_is_ignored_and_replaced(sweep, damage):
     add_trial(sweep, NAME, {"lr": 1}, {"loss": 1})
     add_trial(sweep, "00002-bbbb", {"lr": 2}, {"loss": 2})
     expected = scan_sweep(sweep)
-    path = sweep.cache + "/trials.json"
+    path = sweep.cache + "/trials.jsonl"
     with open(path, "rb") as file:
         good = file.read()
     write(path, damage(good))
@@ -198,9 +212,9 @@ def test_scan_sweep_corrupt_cache_is_ignored_and_replaced(sweep, damage):
 def test_scan_sweep_pipe_for_a_cache_is_replaced(sweep):
     add_trial(sweep, NAME, {}, {"loss": 1})
     os.mkdir(sweep.cache)
-    os.mkfifo(sweep.cache + "/trials.json")
+    os.mkfifo(sweep.cache + "/trials.jsonl")
     assert scan_sweep(sweep) == scan_sweep(sweep)
-    assert os.path.isfile(sweep.cache + "/trials.json")
+    assert os.path.isfile(sweep.cache + "/trials.jsonl")
 
 
 def test_scan_sweep_full_disk_does_without_cache(sweep, monkeypatch):
@@ -231,3 +245,56 @@ def test_scan_sweep_stamp_is_none_while_a_trial_runs(sweep):
     assert scan_sweep(sweep).stamp is not None
     write(trial.attempt(2), dump_record(claim(NAME, 2)))
     assert [scan_sweep(sweep).stamp for _ in range(2)] == [None, None]
+
+
+def cache_lines(sweep):
+    with open(sweep.cache + "/trials.jsonl", encoding="ascii") as file:
+        return file.read().split("\n")
+
+
+def test_scan_sweep_new_results_are_appended_and_the_rest_left_as_it_is(sweep):
+    for number in range(1, 6):
+        add_trial(sweep, f"{number:05d}-aaaa", {"lr": number}, {"loss": number / 7})
+    scan_sweep(sweep)
+    before = cache_lines(sweep)
+    add_trial(sweep, "00006-aaaa", {"lr": 6}, {"loss": 6 / 7})
+    cold = scan_sweep(sweep)
+    after = cache_lines(sweep)
+    assert after[: len(before) - 1] == before[:-1]
+    assert len(after) == len(before) + 2  # a header and an entry
+    assert scan_sweep(sweep) == cold
+    assert cache_lines(sweep) == after
+
+
+def test_scan_sweep_many_segments_become_one(sweep, monkeypatch):
+    monkeypatch.setattr(ingest_cache, "MAX_SEGMENTS", 3)
+    lengths = []
+    for number in range(1, 6):
+        add_trial(sweep, f"{number:05d}-aaaa", {"lr": number}, {"loss": number / 7})
+        scan_sweep(sweep)
+        lengths.append(sum('"format"' in line for line in cache_lines(sweep)))
+    assert lengths == [1, 2, 3, 1, 2]
+    assert [trial.metrics["loss"] for trial in scan_trials(sweep)] == [n / 7 for n in range(1, 6)]
+
+
+def test_scan_sweep_segment_cut_short_loses_only_itself(sweep, reads):
+    add_trial(sweep, "00001-aaaa", {}, {"loss": 1})
+    scan_sweep(sweep)
+    add_trial(sweep, "00002-aaaa", {}, {"loss": 2})
+    cold = scan_sweep(sweep)
+    path = sweep.cache + "/trials.jsonl"
+    os.truncate(path, os.path.getsize(path) - 7)  # the disk was full
+    reads.clear()
+    assert scan_sweep(sweep).trials == cold.trials
+    assert {path.split("/")[-2] for path in trial_reads(reads)} == {"00002-aaaa"}
+    reads.clear()
+    assert scan_sweep(sweep).trials == cold.trials
+    assert trial_reads(reads) == []
+
+
+def test_scan_sweep_waiting_trial_costs_one_stat(sweep, monkeypatch):
+    add_trial(sweep, "00001-aaaa", {})
+    let_rest(sweep)
+    cold = scan_sweep(sweep)
+    monkeypatch.setattr(os, "lstat", None)
+    assert scan_sweep(sweep) == cold

@@ -40,7 +40,7 @@ def test_d14_leftovers_of_killed_writers_are_collected_everywhere(sweep: SweepPa
         sweep.trial("00000-abcd").script,
         sweep.trial("00000-abcd").attempt(1),
         sweep.code + "/abc.patch",
-        sweep.cache + "/trials.json",
+        sweep.cache + "/trials.jsonl",
     ]
     for target in targets:
         subprocess.run(

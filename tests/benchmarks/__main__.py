@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ["cli", "collect", "submit", "drain", "startup"]
+NAMES = ["cli", "collect", "figures", "submit", "drain", "startup"]
+NAMES = ["cli", "collect", "incremental", "submit", "drain", "startup"]
 
 
 def main() -> int:

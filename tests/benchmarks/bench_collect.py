@@ -156,7 +156,7 @@ def main() -> None:
             for extension in ("csv", "md", "parquet")
             if os.path.exists(sweep.leaderboard(extension))
         }
-        cache_bytes = os.path.getsize(sweep.cache + "/trials.json")
+        cache_bytes = os.path.getsize(sweep.cache + "/trials.jsonl")
     print(f"{n_trials} trials; best of {N_RUNS} fresh processes, imports included")
     plain_s = min(plain)[0]
     for name, runs in (

@@ -77,6 +77,7 @@ def test_doctor_names_a_profile_whose_partition_is_missing(
     code, report = read(templates, slurm.path)
     assert code == 1
     assert set(report) == {
+        "schema",
         "slurm",
         "unreachable",
         "cluster",

@@ -5,15 +5,15 @@ creates the user that submits the jobs. Does not: configure or start anything, n
 installed. Called by: tests/cluster/cluster.py as root, on the machine of the test cluster.
 """
 
-import fcntl
 import os
 import platform
 import pwd
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
+
+from tests import apt
 
 USER = "sweeper"
 
@@ -44,10 +44,8 @@ _PROGRAMS = (
     "runuser",
 )
 
-SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SEARCH_PATH = apt.SEARCH_PATH
 
-_APT_TIMEOUT_S = 900
-_LOCK = Path(tempfile.gettempdir()) / "test-cluster-install.lock"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -65,21 +63,26 @@ def ensure_installed() -> None:
         raise ClusterUnavailable(f"Slurm runs on Linux only, this is {platform.system()}")
     if os.geteuid() != 0:
         raise ClusterUnavailable("only root can start Slurm's daemons; run this as root")
-    with open(_LOCK, "w") as lock:  # several pytest processes may come at once
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        missing = _missing_programs()
-        if missing:
-            if shutil.which("apt-get", path=SEARCH_PATH) is None:
-                raise ClusterUnavailable(
-                    f"{', '.join(missing)} not installed, and no apt-get here to install it"
-                )
-            _install()
-            missing = _missing_programs()
-            if missing:
-                raise ClusterUnavailable(
-                    f"still missing after apt-get install: {', '.join(missing)}"
-                )
-        ensure_user()
+    try:
+        with apt.one_at_a_time():  # several pytest processes may come at once
+            _ensure_programs()
+            ensure_user()
+    except apt.AptFailed as error:
+        raise ClusterUnavailable(str(error)) from error
+
+
+def _ensure_programs() -> None:
+    missing = _missing_programs()
+    if not missing:
+        return
+    if shutil.which("apt-get", path=SEARCH_PATH) is None:
+        raise ClusterUnavailable(
+            f"{', '.join(missing)} not installed, and no apt-get here to install it"
+        )
+    _install()
+    missing = _missing_programs()
+    if missing:
+        raise ClusterUnavailable(f"still missing after apt-get install: {', '.join(missing)}")
 
 
 def ensure_user() -> pwd.struct_passwd:
@@ -126,11 +129,7 @@ def _install() -> None:
         _POLICY.write_text("#!/bin/sh\nexit 101\n")
         _POLICY.chmod(0o755)
     try:
-        _checked(["apt-get", "update", "-q"], timeout_s=_APT_TIMEOUT_S)
-        _checked(
-            ["apt-get", "install", "-q", "-y", "--no-install-recommends", *PACKAGES],
-            timeout_s=_APT_TIMEOUT_S,
-        )
+        apt.install(*PACKAGES)
     finally:
         if not has_policy:
             _POLICY.unlink()

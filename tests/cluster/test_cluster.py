@@ -146,7 +146,7 @@ def test_preempted_job_is_told_at_once_and_requeued(cluster: Cluster, user_dir: 
     begin = time.monotonic()
     taker = take_every_node(cluster, user_dir, "taker")
     wait_until(lambda: "term" in read(user_dir / "step.log"), 10, cluster.squeue)
-    assert time.monotonic() - begin < grace_s / 2
+    assert time.monotonic() - begin < grace_s  # at its start, not with the kill at its end
     assert states(cluster, "victim") == {job: "RUNNING"}
     wait_for_state(cluster, "victim", "PENDING", timeout_s=grace_s + 40)
     assert time.monotonic() - begin >= grace_s - 1

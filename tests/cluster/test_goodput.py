@@ -55,6 +55,33 @@ def slurm_elapsed_s(user: User) -> int:
     return sum(int(line) for line in done.stdout.split())
 
 
+def costs_agree_with_sacct(user: User, sacct_s: int) -> None:
+    """Compare `costs` with what collect and sacct say: each attempt holds one GPU at 0.9 CNY."""
+    done = user.type("costs", "--json")
+    assert done.returncode == 0, done.stderr
+    costs = json.loads(done.stdout)
+    assert (costs["schema"], costs["so_far"], costs["attempts"]) == (
+        "orchestrator.costs/1",
+        False,
+        4,
+    )
+    total = costs["total"]
+    money = sum(part["cost_nano"].get("CNY", 0) for part in costs["parts"].values())
+    assert money == total["cost_nano"]["CNY"]
+    assert sum(part["device_ms"] for part in costs["parts"].values()) == total["device_ms"]
+    collected = json.loads(user.type("collect", "--json").stdout)
+    assert money / 1e9 == pytest.approx(collected["cost"]["CNY"], abs=1e-6)
+    # sacct has whole seconds of each run, and the seconds before an attempt claims its trial.
+    assert 0.6 * sacct_s * 0.9 / 3600 <= money / 1e9 <= (sacct_s + 4) * 0.9 / 3600
+    ways = costs["ways"]
+    assert ways["as_run"]["trials_at_once"] == 2
+    assert ways["on_demand"]["cost"]["CNY"] == pytest.approx(ways["on_demand"]["device_h"] * 6)
+    assert ways["on_demand"]["device_h"] < ways["as_run"]["device_h"]
+    assert ways["on_demand"]["wall_s"] < ways["in_series"]["wall_s"]
+    shown = user.type("costs")
+    assert "killed or node failed, not saved" in shown.stdout
+
+
 @pytest.mark.cluster_options(user_signal=True)
 def test_goodput_of_a_preempted_and_a_killed_attempt_agrees_with_sacct(user: User) -> None:
     user.write("count.sh", SAVER)
@@ -107,6 +134,7 @@ def test_goodput_of_a_preempted_and_a_killed_attempt_agrees_with_sacct(user: Use
     claim = json.loads((killed / "attempts/2.json").read_text())
     assert 0 < claim["resumes_from"]["age_s"] < 120
 
+    costs_agree_with_sacct(user, sacct_s)
     shown = user.type("collect").stdout
     assert "GPU-hours is in results." in shown
     assert "killed or node failed, not saved" in shown

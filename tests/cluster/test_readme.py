@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import tempfile
@@ -21,8 +22,10 @@ pytestmark = pytest.mark.cluster
 def test_commands_of_a_first_sweep(user: User) -> None:
     results = user.folder / "results"
     outputs = []
-    for command in [*readme.ON_SLURM, readme.EXPLAIN, *readme.RELEASE]:
-        bound = ["ARGS=--rounds 1"] if command == readme.SUPERVISE else []
+    more = [readme.EXPLAIN, readme.FAILURES, readme.LOGS]
+    bounds = {readme.SUPERVISE: ["ARGS=--rounds 1"], readme.WATCH: ["ARGS=--once"]}
+    for command in [*readme.ON_SLURM, *more, *readme.RELEASE]:
+        bound = bounds.get(command, [])
         done = user.cluster.run_as_user(
             [*shlex.split(command), f"RESULTS={results}", *bound],
             cwd=user.installation.project,
@@ -30,11 +33,14 @@ def test_commands_of_a_first_sweep(user: User) -> None:
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         outputs.append(done.stdout)
-    plan, submit, supervise, status, _, again, story, *releases = outputs[2:]
+    plan, submit, supervise, watch, status, _, again, story, failures, log, *releases = outputs[2:]
     assert "162 new; to submit: 162" in plan
     assert "[0-161%10]: 162 trials" in submit
     assert "162 pending" in supervise or " running" in supervise
+    assert watch.startswith("deepseek-sft: ")
     assert "of 162 trials done" in status
+    assert "0 of 162 trials failed" in failures
+    assert re.search(r"attempt 1 on n[1-4], job|has no log yet", log), log
     assert "submit: submitted: Slurm took it as array " in story
     assert "submitted: 0" in again
     assert all("released: nothing was held" in words for words in releases)

@@ -4,7 +4,13 @@ import pytest
 
 from orchestrator.contract import records
 from orchestrator.contract.states import TrialState
-from orchestrator.domain.cost import Usage, attempt_wall_s, sum_usage, trial_usage
+from orchestrator.domain.cost import (
+    Usage,
+    attempt_wall_s,
+    on_demand_price,
+    sum_usage,
+    trial_usage,
+)
 from orchestrator.domain.trial_files import Attempt
 
 START = datetime(2026, 1, 1, 10, tzinfo=UTC)
@@ -93,8 +99,19 @@ def test_trial_usage_impossible_count_or_price_is_unknown(value):
 
 
 def test_trial_usage_free_is_not_unknown():
-    usage = trial_usage([attempt(resources={"price_per_hour": 0})], TrialState.DONE, START_S)
-    assert usage.cost == {"": 0.0}
+    resources = {"price_per_hour": 0, "currency": "EUR"}
+    assert trial_usage([attempt(resources=resources)], TrialState.DONE, START_S).cost == {"EUR": 0}
+
+
+def test_trial_usage_of_a_profile_that_states_no_price_is_unknown():
+    resources = {"price_per_hour": 0.0, "currency": ""}
+    assert trial_usage([attempt(resources=resources)], TrialState.DONE, START_S).cost == {}
+
+
+def test_on_demand_price_of_an_old_claim_is_unknown():
+    assert on_demand_price(EUR) is None
+    known = {"on_demand_price_per_hour": 48.0, "on_demand_currency": "CNY"}
+    assert on_demand_price(known) == (48.0, "CNY")
 
 
 def test_sum_usage_any_order_gives_the_same_bits():

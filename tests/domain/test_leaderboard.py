@@ -1,16 +1,19 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from orchestrator.adapters.leaderboard_table import render_leaderboard
 from orchestrator.contract.errors import CorruptRecord
 from orchestrator.contract.states import TrialState
 from orchestrator.domain import leaderboard, named_columns
 from orchestrator.domain.leaderboard import rank_trials
+from orchestrator.domain.standing import Certainty
 from orchestrator.domain.sweep_summary import SweepSummary, parse_summary
 from orchestrator.domain.trial_files import Attempt, TrialFiles
 from orchestrator.domain.typed_columns import MISSING
@@ -191,6 +194,7 @@ def test_rank_trials_one_trial_wins():
     assert ranks(rank([trial(7, 1e308)])) == [(1, 7)]
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(
         st.one_of(st.floats(), st.integers(), st.booleans(), st.none(), st.text(max_size=3)),
@@ -234,13 +238,13 @@ def test_rank_trials_columns_stand_in_their_order():
     second = trial(2, 2.0, {"epochs": 3, "optim": {"name": "adam", "lr": 0.1}, "lr": 6})
     board = rank([first, second])
     assert list(board.frame.columns) == [
-        "rank", "trial", "state", "loss", "lr", "optim.name", "acc", "attempts", "gpu_hours",
-        "cost", "currency", "node", "note", "epochs", "optim.lr",
+        "rank", "pareto", "trial", "state", "loss", "lr", "optim.name", "acc", "attempts",
+        "gpu_hours", "cost", "currency", "node", "note", "epochs", "optim.lr",
     ]  # fmt: skip
     assert (board.parameters, board.metrics) == (("lr", "optim.name"), ("acc",))
     assert (board.constants, board.costs) == (("epochs", "optim.lr"), ("cost",))
     assert [None if pd.isna(cell) else cell for cell in board.frame.iloc[0]] == [
-        1, "00001-aaaa", "done", 1.0, 5, "sgd", 0.9, 2, 3.0, 2.0, "EUR", "n2", None, 3, 0.1,
+        1, True, "00001-aaaa", "done", 1.0, 5, "sgd", 0.9, 2, 3.0, 2.0, "EUR", "n2", None, 3, 0.1,
     ]  # fmt: skip
 
 
@@ -370,7 +374,7 @@ def test_rank_trials_tied_configurations_stay_apart():
 
 
 def test_rank_trials_mean_that_overflows_has_no_rank():
-    board = rank([repeat(1, 0.1, 0, 1.7e308), repeat(2, 0.1, 1, 1.7e308)], SEEDED)
+    board = rank([repeat(1, 0.1, 0, 1.7e308), repeat(2, 0.1, 1, 1.6e308)], SEEDED)
     assert ranks(board) == [(None, 1), (None, 2)]
     assert column(board, "note") == ["the mean overflows"] * 2
 
@@ -419,3 +423,228 @@ def test_parse_summary_mistake_is_named(record, message):
     with pytest.raises(CorruptRecord) as error:
         parse_summary(record, "s.json")
     assert str(error.value).startswith(message)
+
+
+# --- ties, partial configurations, several objectives ---
+
+KINDS = st.one_of(
+    st.floats(), st.integers(), st.booleans(), st.none(), st.text(max_size=3), st.just("nan"),
+    st.just("-inf"), st.just(10**400), st.just([1.0]), st.floats(-2, 2), st.integers(-2, 2),
+)  # fmt: skip
+
+
+def configuration(first, lr, values, states=None):
+    """Make the repeats of one configuration; None for one that is not done."""
+    return [
+        repeat(first + seed, lr, seed, MISSING if value is None else value)
+        for seed, value in enumerate(values)
+    ]
+
+
+def test_rank_trials_ties_name_the_best_that_each_cannot_be_told_from():
+    groups = [[1.0, 1.1, 0.9], [1.05, 1.2, 1.0], [3.0, 3.1, 2.9], [3.05, 3.15, 2.95]]
+    trials = [t for n, values in enumerate(groups) for t in configuration(10 * n, n, values)]
+    board = rank(trials, SEEDED)
+    leads = list(board.leads)
+    assert [column(board, "tie")[row] for row in leads] == [1, 1, 3, 3]
+    assert stats.ttest_ind(groups[0], groups[1], equal_var=False).pvalue > 0.05
+    assert stats.ttest_ind(groups[0], groups[2], equal_var=False).pvalue < 0.05
+    assert board.standing.certainty is Certainty.TIED
+    assert "cannot be told from 1 of 3 others" in board.standing.words
+
+
+def test_rank_trials_first_that_is_told_from_all_others_is_clear():
+    board = rank(configuration(0, 1, [1.0, 1.01]) + configuration(9, 2, [5.0, 5.01]), SEEDED)
+    assert board.standing.certainty is Certainty.CLEAR
+    assert column(board, "tie") == [1, 1, 2, 2]
+
+
+def test_rank_trials_partial_configuration_comes_after_complete_ones_and_says_so():
+    trials = configuration(0, 1, [0.1, 0.1, None]) + configuration(9, 2, [0.5, 0.6, 0.7])
+    states = {t.name: TrialState.FAILED for t in trials if t.result is None}
+    board = rank(trials, SEEDED, states)
+    assert ranks(board) == [(1, 9), (1, 10), (1, 11), (2, 0), (2, 1), (None, 2)]
+    assert column(board, "partial") == [None] * 3 + ["2 of 3 repeats"] * 2 + [None]
+    assert board.standing.certainty is Certainty.PROVISIONAL
+    assert "00000 would come first with 2 of its 3 repeats" in board.standing.words
+
+
+def test_rank_trials_where_none_is_complete_the_partial_ones_are_ranked():
+    trials = configuration(0, 1, [0.1, None]) + configuration(9, 2, [0.5, None])
+    states = {t.name: TrialState.RUNNING for t in trials if t.result is None}
+    board = rank(trials, SEEDED, states)
+    assert ranks(board)[:2] == [(1, 0), (2, 9)]
+    assert "tie" not in board.frame
+    assert board.standing.words == (
+        "The first place is provisional: it has 1 of its 2 repeats, as none has them all; one run "
+        "may be luck (make confirm reruns the best on fresh seeds); 2 trials may still bring a "
+        "result."
+    )
+
+
+def test_rank_trials_running_trial_shows_its_step_and_that_it_is_ahead():
+    live = trial(1)._replace(metrics={"loss": 0.0}, last_step=40)
+    board = rank([live, trial(2, 1.0)], states={live.name: TrialState.RUNNING})
+    assert column(board, "partial") == [None, "step 40"]
+    assert "1 trial may still bring a result, and 00001 is ahead so far" in board.standing.words
+
+
+def test_rank_trials_single_repeat_is_tied_with_the_first():
+    trials = (
+        configuration(0, 1, [1.0, 1.01]) + configuration(9, 2, [5.0]) + configuration(20, 3, [9])
+    )
+    board = rank(trials, SEEDED)
+    assert column(board, "tie") == [1, 1, 1, 1]
+
+
+def test_rank_trials_nothing_ranked_has_no_standing():
+    assert rank([trial(1, "nan")]).standing.certainty is Certainty.NONE
+    assert rank([trial(1, "nan")]).standing.words == ""
+
+
+TWO = SweepSummary("d", "acc", "maximize", ("lr",), more_objectives=(("ms", "minimize"),))
+
+
+def scored(number, acc, ms=MISSING, hours=1.0):
+    metrics = {"acc": acc} if ms is MISSING else {"acc": acc, "ms": ms}
+    return trial(
+        number,
+        metrics=metrics,
+        attempts=(Attempt(1, wall_s=3600 * hours, outcome="committed", resources={"gpus": 1}),),
+    )
+
+
+def test_rank_trials_several_objectives_make_a_front():
+    board = rank(
+        [scored(1, 0.9, 5), scored(2, 0.8, 1), scored(3, 0.7, 4), scored(4, 0.95, "nan"),
+         scored(5, 0.5), scored(6, 0.9, 5)],
+        TWO,
+    )  # fmt: skip
+    assert ranks(board) == [(1, 4), (2, 1), (2, 6), (4, 2), (5, 3), (6, 5)]
+    assert column(board, "pareto") == [False, True, True, True, False, False]
+    assert (board.objectives, board.front) == ((("acc", "maximize"), ("ms", "minimize")),) * 2
+    assert board.metrics == ()
+    assert list(board.frame.columns)[:6] == ["rank", "pareto", "trial", "state", "acc", "ms"]
+
+
+def test_rank_trials_equal_objectives_stand_by_the_next_then_hours_then_number():
+    trials = [
+        scored(1, 1, 9),
+        scored(2, 1, 3, 5),
+        scored(3, 1, 3, 2),
+        scored(4, 1, 3, 2),
+        scored(5, 1),
+    ]
+    assert ranks(rank(trials, TWO)) == [(1, 3), (1, 4), (1, 2), (1, 1), (1, 5)]
+
+
+def test_rank_trials_repeats_of_several_objectives_have_means():
+    both = SweepSummary(
+        "d", "acc", "maximize", ("lr", "seed"), True, more_objectives=(("ms", "minimize"),)
+    )
+    trials = [
+        trial(n, params={"lr": lr, "seed": n}, metrics={"acc": acc, "ms": ms})
+        for n, lr, acc, ms in ((1, 1, 0.5, 3), (2, 1, 0.7, 5), (3, 2, 0.5, 1), (4, 2, 0.5, "nan"))
+    ]
+    board = rank(trials, both)
+    assert column(board, "acc_mean") == [0.6, 0.6, 0.5, 0.5]
+    assert column(board, "ms_mean") == [4.0, 4.0, None, None]
+    assert column(board, "pareto") == [True, True, False, False]
+
+
+def test_rank_trials_one_objective_has_its_front_with_what_it_took():
+    def paid(number, loss, hours, price=None):
+        resources = {"gpus": 1, **({"price_per_hour": price, "currency": "EUR"} if price else {})}
+        return trial(number, loss, attempts=(Attempt(1, wall_s=3600 * hours, resources=resources),))
+
+    by_hours = rank([paid(1, 1.0, 2), paid(2, 2.0, 3), paid(3, 3.0, 1)])
+    assert column(by_hours, "pareto") == [True, False, True]
+    assert by_hours.front == (("loss", "minimize"), ("gpu_hours", "minimize"))
+    by_cost = rank([paid(1, 1.0, 2, 1.0), paid(2, 2.0, 1, 9.0), paid(3, 3.0, 1, 0.5)])
+    assert column(by_cost, "pareto") == [True, False, True]
+    assert by_cost.front == (("loss", "minimize"), ("cost", "minimize"))
+    assert "pareto" not in rank([trial(1, 1.0), trial(2, 2.0)]).frame
+
+
+def test_rank_trials_price_of_nothing_parts_nobody_so_the_front_is_over_hours():
+    resources = {"gpus": 1, "price_per_hour": 0, "currency": "EUR"}
+    board = rank(
+        [
+            trial(n, float(n), attempts=(Attempt(1, wall_s=3600 * hours, resources=resources),))
+            for n, hours in ((1, 2), (2, 3), (3, 1))
+        ]
+    )
+    assert column(board, "pareto") == [True, False, True]
+    assert board.front == (("loss", "minimize"), ("gpu_hours", "minimize"))
+    assert column(board, "cost") == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("metric", ["confirmed", "repeats", "rank", "x" * 300])
+def test_rank_trials_means_are_found_by_the_objectives_name(metric):
+    summary = replace(SEEDED, metric=metric)
+    trials = [
+        trial(n, MISSING, {"lr": 1, "seed": n}, {metric: float(n), f"{metric}_mean": 9.0})
+        for n in (1, 2)
+    ]
+    board = rank(trials, summary)
+    assert column(board, f"{board.objective}_mean") == [1.5, 1.5]
+    assert column(board, f"{board.objective}_ci95_low")[0] < 0
+    assert render_leaderboard(board, 80) is not None
+
+
+def test_rank_trials_mean_that_nobody_has_is_a_column_of_numbers():
+    board = rank([trial(1, math.nan, {"lr": 1, "seed": 1})], SEEDED)
+    assert board.table["loss_mean"].dtype == "Float64"
+
+
+def test_rank_trials_fresh_runs_are_listed_and_not_ranked():
+    trials = [trial(1, 5.0), trial(2, 0.1)._replace(id="fresh")]
+    board = rank_trials(trials, {}, {}, LOSS, 0.0, fresh={"fresh"})
+    assert ranks(board) == [(1, 1), (None, 2)]
+
+
+def test_rank_trials_what_repeats_differ_in_is_no_other_configuration():
+    trials = [trial(n, float(n), {"lr": 1, "seed": n, "data_seed": 10 * n}) for n in (1, 2)]
+    assert rank(trials, SEEDED).leads == (0, 1)
+    board = rank_trials(trials, {}, {}, SEEDED, 0.0, differs=("seed", "data_seed"))
+    assert board.leads == (0,)
+    assert rank(trials, replace(SEEDED, differs=("data_seed", "seed"))).leads == (0,)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), KINDS, KINDS), max_size=10), st.booleans(), st.randoms()
+)
+def test_rank_trials_any_values_turned_around_give_the_same_order(rows, seeded, rng):
+    def turned(value):
+        plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return (
+            -value
+            if plain
+            else {"inf": "-inf", "-inf": "inf"}.get(value, value)
+            if (isinstance(value, str))
+            else value
+        )
+
+    def trials(turn):
+        return [
+            trial(n, params={"lr": lr, "seed": n}, metrics={"a": turn(a), "b": turn(b)})
+            for n, (lr, a, b) in enumerate(rows)
+        ]
+
+    down = SweepSummary("d", "a", "minimize", ("lr",), seeded, more_objectives=(("b", "maximize"),))
+    up = SweepSummary("d", "a", "maximize", ("lr",), seeded, more_objectives=(("b", "minimize"),))
+    there, back = rank(trials(lambda value: value), down), rank(trials(turned), up)
+    shuffled = trials(turned)
+    rng.shuffle(shuffled)
+    pd.testing.assert_frame_equal(rank(shuffled, up).frame, back.frame)
+    for name in ("rank", "trial", "state", "tie", "pareto", "partial"):
+        assert (name in there.frame) == (name in back.frame)
+        if name in there.frame:
+            assert column(there, name) == column(back, name)
+    assert there.standing == back.standing
+    for name, r in zip(column(there, "trial"), column(there, "rank"), strict=True):
+        if r is not None:
+            value = rows[int(name.partition("-")[0])][1]
+            assert type(value) in (int, float)
+            assert math.isfinite(value)

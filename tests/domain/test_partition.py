@@ -11,7 +11,9 @@ from orchestrator.domain import partition_loader
 from orchestrator.domain.partition import (
     Container,
     JobShape,
+    OnDemand,
     PartitionProfile,
+    on_demand_prices,
     parse_minutes,
     price_per_hour,
     shape_of,
@@ -114,6 +116,24 @@ def test_load_profiles_reads_every_key_of_the_dataclass() -> None:
     assert {("max_time_min" if k == "max_time" else k) for k in partition_loader._READERS} == names
 
 
+def test_on_demand_prices_are_stated_or_those_of_the_partition_named() -> None:
+    text = """\
+spot: {preemptible: true, price_per_gpu_hour: 1, currency: CNY, on_demand: steady}
+other: {preemptible: true, currency: CNY, on_demand: {price_per_gpu_hour: 4}}
+unknown: {preemptible: true, price_per_gpu_hour: 1}
+steady: {price_per_gpu_hour: 6, price_per_cpu_hour: 0.5, currency: EUR}
+free: {currency: CNY}
+"""
+    profiles = load_profiles(text, file="p.yaml")
+    assert {name: on_demand_prices(profile) for name, profile in profiles.items()} == {
+        "spot": OnDemand(6, 0.5, "EUR"),
+        "other": OnDemand(4, 0, "CNY"),
+        "unknown": None,
+        "steady": OnDemand(6, 0.5, "EUR"),
+        "free": None,
+    }
+
+
 def test_load_profiles_entry_may_be_empty() -> None:
     profiles = load_profiles("gpu:\n", file="p.yaml")
     assert profiles == {"gpu": PartitionProfile("gpu", "gpu", "gpu.sbatch.j2")}
@@ -145,6 +165,16 @@ def test_load_profiles_entry_may_be_empty() -> None:
             "a:\n  max_time: 60\n  defaults: {gpus: 1, time: 2:00:00}\n",
             "p.yaml:3: a.defaults.time: 2:00:00 is more than max_time: 60; correct one of them",
         ),
+        (
+            "a: {preemptible: true, on_demand: c}\nb: {price_per_gpu_hour: 2}\n",
+            "p.yaml:1: a.on_demand: 'c' is no partition that is not preemptible; use b",
+        ),
+        (
+            "a: {on_demand: b}\nb: {currency: CNY}\n",
+            "p.yaml:1: a.on_demand: partition b has no price; give it one, or state prices here",
+        ),
+        ("a: {on_demand: {price_per_gpu_hour: -1}}\n", "p.yaml:1: a.on_demand.price_per_gpu_hour"),
+        ("a: {on_demand: {currency: CNY}}\n", "p.yaml:1: a.on_demand: states no price; use "),
         (
             "a:\n  layout: step\n  container: {image: x, runtime: pyxis}\n",
             "p.yaml:2: a.layout: step is not allowed with pyxis",

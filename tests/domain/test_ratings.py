@@ -49,6 +49,15 @@ def test_table_as_spreadsheets_save_it(delimiter):
     assert read(text) == ([Rating(A, "p1", 3, "=x")], [])
 
 
+def test_decimal_comma_of_a_spreadsheet_is_read():
+    assert read("trial;prompt;rating\n1;p1;4,5\n2;p1;,5\n") == (
+        [Rating(A, "p1", 4.5, ""), Rating(B, "p1", 0.5, "")],
+        [],
+    )
+    assert read('trial,prompt,rating\n1,p1,"4,5"\n')[0] == [Rating(A, "p1", 4.5, "")]
+    assert read('trial,prompt,rating\n1,p1,"1,000.5"\n')[0] == []
+
+
 def test_each_bad_row_is_named_once_and_the_others_count():
     text = (
         "trial,prompt,rating,rater\n"

@@ -50,6 +50,7 @@ checkpoint: {interval_min: 2.5}
 batch: {per_device: lr, accumulation: 2}
 canary: {trials: 2, each_shape: true, checkpoint: periodic}
 check: [tools/check, --strict]
+objectives: [{name: acc, goal: maximize}, {name: ms, goal: minimize}]
 """
 
 
@@ -76,6 +77,7 @@ def test_load_spec_every_key_has_its_value() -> None:
         "command": ("python", "${program}", "3"),
         "method": "random",
         "metric": Metric("acc", "maximize"),
+        "more_objectives": (Metric("ms", "minimize"),),
         "run_cap": 5,
         "checkpoint_interval_min": 2.5,
         "sampling_seed": 3,
@@ -152,10 +154,10 @@ def test_error_from_override_names_the_command_line() -> None:
         (
             HEAD + "parmeters: {a: 1}",
             "s.yaml:3: parmeters: unknown key; did you mean parameters? use name, program, "
-            "command, method, metric, parameters, batch, check, checkpoint, run_cap, zip, where, "
-            "derived, seeds, sampling_seed, resources, budget, partition, cluster, max_concurrent, "
-            "max_gpus, workdir, code, environment, env, layout, requeue, retry, canary or "
-            "description",
+            "command, method, metric, objectives, parameters, batch, check, checkpoint, run_cap, "
+            "zip, where, derived, seeds, sampling_seed, resources, budget, partition, cluster, "
+            "max_concurrent, max_gpus, workdir, code, environment, env, layout, requeue, retry, "
+            "canary or description",
         ),
         (
             HEAD,
@@ -178,6 +180,24 @@ def test_error_from_override_names_the_command_line() -> None:
         (
             "program: t\nmetric: {goal: minimize}\nparameters: {a: 1}",
             "s.yaml:2: metric: has no name; add name: loss, or what the program reports",
+        ),
+        (
+            "program: t\nobjectives: []\nparameters: {a: 1}",
+            "s.yaml:2: objectives: has 0 entries; list from 1 to 8",
+        ),
+        (
+            "program: t\nobjectives: [{name: x, goal: minimize}, {name: x, goal: maximize}]\n"
+            "parameters: {a: 1}",
+            "s.yaml:2: objectives[1]: x is in the list already; name each metric once",
+        ),
+        (
+            "program: t\nobjectives: [{name: x, goal: min}]\nparameters: {a: 1}",
+            "s.yaml:2: objectives[0].goal: 'min' is not allowed; use minimize or maximize",
+        ),
+        (
+            HEAD + "objectives: [{name: x, goal: minimize}]\nparameters: {a: 1}",
+            "s.yaml:3: objectives: the first is x, minimize, and metric: is loss, minimize; the "
+            "first objective is the one that is ranked: make them the same, or remove metric:",
         ),
         (
             "program: t\nmetric: {name: x, goal: min}\nparameters: {a: 1}",
@@ -358,7 +378,7 @@ _TREES = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.dictionaries(_KEYS, _TREES, max_size=6))
 def test_load_spec_any_tree_is_read_or_refused_in_one_line(tree: dict[str, Any]) -> None:
     message = ""
@@ -375,3 +395,13 @@ def test_load_spec_requeue_is_a_switch(word: str, requeue: bool | None) -> None:
     assert load_spec(text, file="s.yaml").requeue is requeue
     plain = HEAD + "parameters: {a: 1}\n"
     assert load_spec(plain, file="s.yaml", overrides=[f"requeue={word}"]).requeue is requeue
+
+
+def test_load_spec_objectives_alone_rank_by_the_first() -> None:
+    spec = load(
+        "program: t\nparameters: {a: 1}\n"
+        "objectives: [{name: f1, goal: maximize}, {name: ms, goal: minimize}]"
+    )
+    assert spec.metric == Metric("f1", "maximize")
+    assert spec.more_objectives == (Metric("ms", "minimize"),)
+    assert spec.warnings == ()

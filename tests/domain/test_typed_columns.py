@@ -1,9 +1,15 @@
 import math
 
-import pandas as pd
 import pytest
 
-from orchestrator.domain.typed_columns import MISSING, typed_column
+from orchestrator.domain.typed_columns import (
+    DTYPES,
+    FLOAT,
+    INTEGER,
+    MISSING,
+    number_column,
+    typed_column,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,13 +29,33 @@ from orchestrator.domain.typed_columns import MISSING, typed_column
         (["x" * 40_000], "string", ["x" * 32_766 + "…"]),
     ],
 )
-def test_typed_column_cells_get_a_dtype_that_keeps_them(cells, dtype, expected):
-    made = pd.Series(typed_column(cells))
-    assert made.dtype == dtype
-    assert made.to_numpy(dtype=object, na_value=None).tolist() == expected
+def test_typed_column_cells_get_a_type_that_keeps_them(cells, dtype, expected):
+    made = typed_column(cells)
+    assert (made.dtype, made.cells) == (dtype, expected)
+    assert list(map(type, made.cells)) == list(map(type, expected))
 
 
 def test_typed_column_not_a_number_is_not_missing():
     made = typed_column([math.nan, MISSING, math.inf])
-    assert made.isna().tolist() == [False, True, False]
-    assert repr(made[0]) in ("nan", "np.float64(nan)")
+    assert [cell is None for cell in made.cells] == [False, True, False]
+    assert math.isnan(made.cells[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_typed_column_without_a_value_has_the_type_asked_for(dtype):
+    assert typed_column([MISSING, MISSING], dtype) == (dtype, [None, None])
+
+
+@pytest.mark.parametrize(
+    ("cells", "dtype", "expected"),
+    [
+        ([0.5, "0.5", True, None, [1], MISSING, 2], FLOAT, [0.5, *[None] * 5, 2.0]),
+        ([1, True, 2**62], INTEGER, [1, None, 2**62]),
+        ([10**400, -(10**400), 1], FLOAT, [math.inf, -math.inf, 1.0]),
+        ([2**53 + 1, 0.5], FLOAT, [2.0**53, 0.5]),
+        (["x"], FLOAT, [None]),
+        ([], FLOAT, []),
+    ],
+)
+def test_number_column_holds_nothing_but_numbers(cells, dtype, expected):
+    assert number_column(cells) == (dtype, expected)

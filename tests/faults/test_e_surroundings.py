@@ -41,7 +41,7 @@ def victim(folder: Path) -> Path:
 @pytest.mark.parametrize(
     "name",
     ["journal.jsonl", "journal.lock", "sweep.yaml", "sweep.json", "leaderboard.csv"]
-    + ["leaderboard.md", ".cache/trials.json", ".cache/leaderboard.json"],
+    + ["leaderboard.md", ".cache/trials.jsonl", ".cache/leaderboard.json"],
 )
 def test_e08_link_in_the_place_of_a_file_of_the_sweep_is_not_followed(
     project: Path, name: str

@@ -32,6 +32,9 @@ _OF_ATTEMPTS = {
     "claim.publish.after",
     "commit.after",
     "commit.before",
+    # Of tests/cli/test_confirm.py.
+    "confirmation.write.after",
+    "confirmation.write.before",
     "program.start.after",
     "program.start.before",
     "requeue.after",

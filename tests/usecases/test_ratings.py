@@ -107,7 +107,7 @@ def test_sheet_that_is_filled_in_comes_into_the_leaderboard(sweep):
     assert rated.counts == {TrialState.DONE: 3}
     assert before == {name: os.stat(sweep.trial(name).result).st_mtime_ns for name in (A, B, C)}
     with open(sweep.leaderboard("csv")) as file:
-        assert f"1,{A},done,4.5" in file.read()
+        assert f"1,true,{A},done,4.5" in file.read()
 
 
 def test_ratings_of_one_rater_are_not_asked_for_again(sweep):
@@ -148,6 +148,13 @@ def test_bad_rows_are_named_and_the_rest_counts(sweep, tmp_path):
     )
     with pytest.raises(UserError, match="rows that cannot be used; mend them before adding"):
         import_ratings(sweep, [file])
+
+
+def test_sheet_without_a_rating_says_so(sweep, tmp_path):
+    sheet = write_sheet(sweep)
+    found = import_ratings(sweep, [sheet.path])
+    assert found.problems == (f"{sheet.path}: no row of it has a rating yet",)
+    assert not found.all
 
 
 @pytest.mark.parametrize(
@@ -225,6 +232,7 @@ def test_commands_tell_people_and_programs(sweep, tmp_path, capsys, monkeypatch)
     os.unlink(sweep.rating_sheet)
     assert cli.run(["ratings", "demo", "--rater", "ann", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
+        "schema": "orchestrator.ratings/1",
         "sweep": "demo",
         "path": sweep.rating_sheet,
         "n_rows": 1,

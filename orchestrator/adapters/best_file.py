@@ -1,0 +1,87 @@
+"""``best.yaml`` in a sweep's folder: its best configuration as a spec to submit. Login node.
+
+Written by ``collect`` and ``export``, only when it would say something else than before: reading a
+spec takes longer than all the rest. Of a sweep without its spec (imported results) there is none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from orchestrator.adapters.regular_file import UnusableFile, read_file
+from orchestrator.contract.errors import CorruptRecord, OrchestratorError, UserError
+from orchestrator.contract.file_errors import explain
+from orchestrator.contract.paths import SweepPaths
+from orchestrator.contract.records import read_record
+from orchestrator.domain.best_header import best_trial, format_header
+from orchestrator.domain.leaderboard import Leaderboard
+from orchestrator.domain.trial_files import TrialFiles
+from orchestrator.runtime import durable
+
+MAX_BYTES = 2**20
+
+
+def write_best(
+    board: Leaderboard, trials: Sequence[TrialFiles], sweep: SweepPaths, path: str | None = None
+) -> str:
+    """Bring ``best.yaml`` up to date and return its path.
+
+    Args:
+        board: The leaderboard.
+        trials: The trials' files.
+        sweep: Whose.
+        path: Where to; None for its place in the sweep's folder.
+
+    Raises:
+        UserError: Nothing is ranked, or the sweep's spec is not there or cannot be used.
+        OrchestratorError: It could not be written; the old one is as it was.
+    """
+    path = path or sweep.best
+    name = best_trial(board)
+    if name is None:
+        raise UserError("nothing is ranked yet, so there is no best configuration")
+    params = next((trial.params for trial in trials if trial.name == name), None)
+    if params is None:
+        raise UserError(f"{name}/params.json: cannot be used, so there is no best.yaml")
+    text, file, overrides = _read_spec(sweep)
+    header = format_header(board, results_folder(sweep), text, overrides)
+    if _begins_with(path, header.encode("utf-8")):
+        return path
+    # Lazy: reading YAML takes longer than collecting, and most times nothing has changed.
+    from orchestrator.domain.best_spec import format_best
+
+    data = format_best(text, file, overrides, params, header).encode("utf-8")
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        durable.replace(path, data)
+    except OSError as error:
+        raise OrchestratorError(f"{path}: not written: {explain(error)}") from None
+    return path
+
+
+def results_folder(sweep: SweepPaths) -> str:
+    """Return a sweep's results folder as make takes it: its own default, or the whole path."""
+    folder = os.path.dirname(os.path.abspath(sweep.root))
+    return "results" if folder == os.path.abspath("results") else folder
+
+
+def _read_spec(sweep: SweepPaths) -> tuple[str, str, list[str]]:
+    """Return the submitted spec's text, its path, and the overrides."""
+    try:
+        record = read_record(sweep.summary)
+        text = read_file(sweep.spec, MAX_BYTES)[0].decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{sweep.spec}: the sweep has no spec, so there is no best.yaml") from None
+    except (OSError, CorruptRecord, UnusableFile, UnicodeDecodeError) as error:
+        raise UserError(f"{sweep.spec}: cannot be used: {error}") from None
+    overrides = record.get("overrides")
+    words = [word for word in overrides if isinstance(word, str)] if overrides else []
+    return text, str(record.get("spec") or sweep.name), words
+
+
+def _begins_with(path: str, header: bytes) -> bool:
+    try:
+        return read_file(path, MAX_BYTES)[0].startswith(header)
+    except (OSError, UnusableFile):
+        return False

@@ -1,0 +1,1 @@
+"""The leaderboard for other tools, a module for each format; see ``formats``."""

@@ -1,0 +1,279 @@
+"""The tables of ``make costs``, as texts, and the same as JSON values. Pure.
+
+Numbers of a table that are parts of a total are rounded so that they add up to the total as it is
+shown: the parts with the largest remainders are rounded up. What is not known says so, and is never
+shown as 0. Hours have the unit of ``Goodput.unit``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.domain.economics import LOST, NANO, Economics, Way
+from orchestrator.domain.goodput import (
+    HOUR_MS,
+    PARTS,
+    PREEMPTED,
+    RESULTS,
+    UNFINISHED,
+    goodput_record,
+)
+from orchestrator.domain.plain_text import one_line
+from orchestrator.domain.text_table import TextTable
+
+UNKNOWN = "unknown"
+_MEASURED, _EXTRAPOLATED = "measured", "extrapolated"
+_WAYS = {
+    "as_run": ("as run", _MEASURED),
+    "on_demand": ("the same on demand", _EXTRAPOLATED),
+    "in_series": ("one machine, in series", _EXTRAPOLATED),
+}
+
+
+def way_table(economics: Economics) -> TextTable:
+    """Compare what the sweep took with other ways of running it."""
+    ways = [getattr(economics, name) for name in _WAYS]
+    run = economics.as_run
+    goodput = economics.goodput
+    unit = goodput.unit
+    rows = [
+        ["how it is known", *(basis for _, basis in _WAYS.values())],
+        ["wall time", *(show_duration(way.wall_s) for way in ways)],
+        [unit, *(_hours(way.device_h) for way in ways)],
+        ["cost", *(_cost(way) for way in ways)],
+        ["cost saved as run", "", *(_saved_money(run, way) for way in ways[1:])],
+        ["time saved as run", "", *(_share(saved_time(run, way)) for way in ways[1:])],
+        ["trials at once", *(_count(way.at_once) for way in ways)],
+        ["trials with a result", f"{goodput.n_done} of {economics.n_trials}", "", ""],
+        ["success rate", _share(goodput.success_rate), "", ""],
+    ]
+    headers = ["", *(title for title, _ in _WAYS.values())]
+    title = "What it took, and what it would have taken"
+    return TextTable(
+        title + (", so far" if economics.is_so_far else ""),
+        headers,
+        rows,
+        (False, True, True, True),
+        _way_notes(economics),
+    )
+
+
+def part_table(economics: Economics) -> TextTable:
+    """Show where the allocated time and money went; the rows add up to the last one."""
+    goodput = economics.goodput
+    names = [name for name, part in economics.parts.items() if part.device_ms or name == RESULTS]
+    parts = [economics.parts[name] for name in names]
+    hours = show_parts([part.device_ms for part in parts], HOUR_MS, least=1)
+    shares = show_parts([part.device_ms * 100 for part in parts], goodput.allocated_ms or 1, 1, 1)
+    columns = [[*(str(part.n_attempts) for part in parts), str(economics.n_attempts)], hours]
+    percent = [f"{share}%" for share in shares]
+    columns.append(percent if goodput.allocated_ms else ["-"] * len(hours))
+    headers = ["where it went", "attempts", goodput.unit, "share"]
+    for currency in economics.money:
+        columns.append(show_money_parts([(part.money or {}).get(currency, 0) for part in parts]))
+        headers.append(one_line(currency, 12) or "cost")
+    if not economics.money:
+        columns.append([UNKNOWN] * len(hours))
+        headers.append("cost")
+    words = [PARTS[name] for name in names]
+    rows = list(zip([*words, "allocated in all"], *columns, strict=True))
+    title = "Where it went" + (", so far" if economics.is_so_far else "")
+    right = (False, *[True] * (len(headers) - 1))
+    return TextTable(title, headers, rows, right, _part_notes(economics))
+
+
+def show_parts(
+    parts: Sequence[int], unit: int, least: int = 2, most: int = 6, digits: int = 4
+) -> list[str]:
+    """Show whole numbers in a larger unit, and their sum after them, so that it comes out.
+
+    Args:
+        parts: Whole numbers of at least 0.
+        unit: How many of them make one of what is shown.
+        least: At least so many decimals.
+        most: At most so many.
+        digits: Decimals are chosen so that the sum has about so many digits.
+    """
+    total = sum(parts)
+    size = math.floor(math.log10(total / unit)) if total else 0
+    decimals = max(least, min(most, digits - 1 - size))
+    scale = 10**decimals
+    shown_total = (total * scale + unit // 2) // unit
+    floors = [part * scale // unit for part in parts]
+    short = shown_total - sum(floors)
+    # Of equal remainders the first rows get it, so that the same sweep shows the same numbers.
+    by_remainder = sorted(range(len(parts)), key=lambda i: (-(parts[i] * scale % unit), i))
+    for index in by_remainder[:short]:
+        floors[index] += 1
+    return [f"{value // scale:,}.{value % scale:0{decimals}d}" for value in [*floors, shown_total]]
+
+
+def show_money_parts(parts: Sequence[int]) -> list[str]:
+    """Show billionths of a currency and their sum; more than two decimals only of small change."""
+    return show_parts(parts, NANO, least=2, most=6, digits=3)
+
+
+def show_money(cost: Mapping[str, float]) -> str:
+    """Show amounts of money as one text; empty without any."""
+    shown = []
+    for currency, amount in cost.items():
+        text = show_money_parts([max(0, round(amount * NANO))])[-1]
+        shown.append(f"{text} {one_line(currency, 12)}".strip())
+    return " + ".join(shown)
+
+
+def show_duration(seconds: float | None) -> str:
+    """Show a time in the unit that suits it: ``35.0 s``, ``12.4 min``, ``64.8 h``."""
+    if seconds is None:
+        return UNKNOWN
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def saved_money(run: Way, other: Way) -> float | None:
+    """Return the share of the other way's cost that was saved; below 0 if it cost more.
+
+    None where either is not known, is nothing, or is in another currency.
+    """
+    if run.unknown_cost or other.unknown_cost or len(run.cost) != 1 or len(other.cost) != 1:
+        return None
+    ((currency, amount),), ((other_currency, other_amount),) = run.cost.items(), other.cost.items()
+    if currency != other_currency or other_amount <= 0:
+        return None
+    return 1 - amount / other_amount
+
+
+def saved_time(run: Way, other: Way) -> float | None:
+    """Return the share of the other way's wall time that was saved; below 0 if it took longer."""
+    if run.wall_s is None or not other.wall_s:
+        return None
+    return 1 - run.wall_s / other.wall_s
+
+
+def economics_record(economics: Economics) -> dict[str, Any]:
+    """Put it into JSON values."""
+    ways = {}
+    for name, (_, basis) in _WAYS.items():
+        way: Way = getattr(economics, name)
+        ways[name] = {
+            "basis": basis,
+            "wall_s": way.wall_s,
+            "device_h": way.device_h,
+            "cost": None if way.unknown_cost and not way.cost else dict(way.cost),
+            "unknown_cost": way.unknown_cost or None,
+            "trials_at_once": way.at_once,
+        }
+        if name != "as_run":
+            ways[name]["cost_saved"] = saved_money(economics.as_run, way)
+            ways[name]["time_saved"] = saved_time(economics.as_run, way)
+    parts = {
+        name: {
+            "attempts": part.n_attempts,
+            "device_ms": part.device_ms,
+            "cost_nano": dict(part.money or {}),
+            "is_lost": name in LOST,
+        }
+        for name, part in economics.parts.items()
+    }
+    return {
+        "so_far": economics.is_so_far,
+        "trials": economics.n_trials,
+        "trials_unfinished": economics.n_unfinished,
+        "attempts": economics.n_attempts,
+        "attempts_without_price": economics.n_unpriced,
+        "began_unix": economics.began_s,
+        "ended_unix": economics.ended_s,
+        "since_submission": economics.is_since_submission,
+        "idle_s": economics.idle_s,
+        "ways": ways,
+        "parts": parts,
+        "total": {"device_ms": economics.goodput.allocated_ms, "cost_nano": dict(economics.money)},
+        "goodput": goodput_record(economics.goodput),
+    }
+
+
+def _way_notes(economics: Economics) -> list[str]:
+    run, goodput = economics.as_run, economics.goodput
+    notes = []
+    if economics.began_s is not None and economics.ended_s is not None:
+        first = "first submission" if economics.is_since_submission else "first start"
+        last = "present" if economics.is_under_way else "last end"
+        idle = f", {show_duration(economics.idle_s)} of it with no trial running"
+        notes.append(
+            f"as run: measured, from the {first} ({_moment(economics.began_s)}) to the {last} "
+            f"({_moment(economics.ended_s)}){idle if economics.idle_s >= 1 else ''}; all attempts "
+            "count, lost work included."
+        )
+    if run.unknown_cost:
+        notes.append(f"as run: {run.unknown_cost}, so what they cost is in no amount.")
+    if economics.on_demand.wall_s is None:
+        notes.append(f"on demand, in series: {economics.on_demand.unknown_cost}.")
+        return notes
+    notes.append(
+        "on demand: extrapolated from the work that survived and one start-up a trial, without "
+        f"lost work or waiting, {_count(run.at_once)} at once."
+    )
+    notes.append("in series: the same work, one trial after the other, without lost work.")
+    if economics.on_demand.unknown_cost:
+        notes.append(f"{one_line(economics.on_demand.unknown_cost, 400)}.")
+    if economics.n_gave_up:
+        notes.append(
+            f"{economics.n_gave_up} trials without a result are in what it took, not in the others."
+        )
+    if economics.is_so_far:
+        notes.append(f"{economics.n_unfinished} of {economics.n_trials} trials have not ended.")
+    if goodput.is_estimate:
+        notes.append("The length, or the saved part, of some attempts is a guess.")
+    return notes
+
+
+def _part_notes(economics: Economics) -> list[str]:
+    goodput = economics.goodput
+    notes = []
+    if goodput.allocated_ms:
+        rate, per_hour = goodput.success_rate, goodput.done_per_hour or 0.0
+        results = f"{per_hour:,.0f}" if per_hour >= 1000 else f"{per_hour:.3g}"
+        notes.append(
+            f"Goodput {goodput.goodput:.1%}; lost {goodput.lost_share:.1%}; success rate "
+            f"{_share(rate)}; {results} results per {goodput.unit.removesuffix('s')}."
+        )
+    if economics.parts[PREEMPTED].device_ms:
+        notes.append("preempted: told to stop, also by a time limit, a budget or a canary's check.")
+    if sum(part.n_attempts for part in economics.parts.values()) > economics.n_attempts:
+        notes.append("An attempt can be in several rows.")
+    if economics.n_unpriced:
+        notes.append(f"{one_line(economics.as_run.unknown_cost)}.")
+    if economics.parts[UNFINISHED].device_ms:
+        notes.append("What is in trials that are not finished may still become a result.")
+    return notes
+
+
+def _cost(way: Way) -> str:
+    if not way.cost:
+        return UNKNOWN
+    return f"{show_money(way.cost)}{' + ' + UNKNOWN if way.unknown_cost else ''}"
+
+
+def _hours(hours: float | None) -> str:
+    return UNKNOWN if hours is None else show_parts([round(hours * HOUR_MS)], HOUR_MS, 1)[-1]
+
+
+def _saved_money(run: Way, other: Way) -> str:
+    return _share(saved_money(run, other))
+
+
+def _share(share: float | None) -> str:
+    return UNKNOWN if share is None else f"{share:.1%}"
+
+
+def _count(n: int | None) -> str:
+    return UNKNOWN if n is None else str(n)
+
+
+def _moment(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")

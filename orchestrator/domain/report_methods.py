@@ -1,0 +1,67 @@
+"""How the numbers of a report were computed, in words. Pure; says only what a sweep has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator.domain.leaderboard import Leaderboard
+
+_FILES = (
+    "Every number comes from the files of the trials (params.json, result.json, attempts/), read "
+    "once, and is that of leaderboard.csv; an estimate says so. Empty is not known, never zero. "
+    "Numbers are shortened for reading; the data in this page has all their digits."
+)
+_RANKED = (
+    "Ranked are trials with a committed result whose objective is a finite number; all others "
+    "stand below with their reason. Equal objectives share a rank."
+)
+_REPEATS = (
+    "Trials that differ in nothing but their seed are one configuration, ranked by the mean over "
+    "its repeats that are done, with Student's 95 % confidence interval of that mean (repeats "
+    "taken as independent and normal; none from one repeat)."
+)
+_TIE = (
+    "tie is the rank of the best configuration that one cannot be told from: the 95 % interval of "
+    "the difference of their means (Welch's) holds 0. It is not corrected for looking at many."
+)
+_PARTIAL = (
+    "partial names configurations with fewer repeats done than there are, and how far trials "
+    "without a result got. Partial configurations are ranked after all complete ones."
+)
+_COST = (
+    "GPU-hours are the time of all attempts times their GPUs, lost work included; cost is that "
+    "time times the price that the partition's profile had when the attempt was submitted."
+)
+_ESTIMATE = "Attempts that run, or ended without a word, are counted up to their last heartbeat."
+_LUCK = (
+    "The first place was chosen and measured on the same runs: of many alike, the luckiest comes "
+    "first. make confirm measures it again on fresh seeds."
+)
+
+
+def describe_methods(board: Leaderboard) -> list[str]:
+    """Return a paragraph for each kind of number that this leaderboard has."""
+    return list(_paragraphs(board))
+
+
+def _paragraphs(board: Leaderboard) -> Iterator[str]:
+    yield _FILES
+    if board.summary.metric is not None:
+        yield _RANKED
+    if board.summary.seeded:
+        yield _REPEATS
+    if "tie" in board.table:
+        yield _TIE
+    if "partial" in board.table:
+        yield _PARTIAL
+    if "pareto" in board.table:
+        respects = ", ".join(f"{name} ({goal})" for name, goal in board.front)
+        yield (
+            "pareto is true where nothing else is better in one respect and at least as good in "
+            f"the others: {respects}."
+        )
+    yield _COST
+    if board.usage.is_estimate:
+        yield _ESTIMATE
+    if board.leads:
+        yield _LUCK

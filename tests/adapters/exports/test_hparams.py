@@ -1,0 +1,61 @@
+from pathlib import Path
+
+from tensorboard.backend.event_processing import plugin_event_multiplexer
+from tensorboard.plugins.hparams import api_pb2, metadata
+
+from orchestrator.adapters.exports import hparams
+from tests.adapters.exports.sweeps import BROKEN, DONE, EVIL_METRIC, RUNS, WORSE, make_source
+
+
+def read(path):
+    """Read a folder as TensorBoard's own server does."""
+    runs = plugin_event_multiplexer.EventMultiplexer()
+    runs.AddRunsFromDirectory(path)
+    runs.Reload()
+    return runs
+
+
+def content(runs, run, tag):
+    return runs.SummaryMetadata(run, tag).plugin_data.content
+
+
+def test_hparams_are_read_back_by_tensorboard(tmp_path):
+    source = make_source(str(tmp_path / "demo"))
+    (path,) = hparams.write(source, str(tmp_path / "out")).paths
+    runs = read(path)
+    assert set(runs.Runs()) == {".", DONE, WORSE, BROKEN, RUNS}
+    experiment = metadata.parse_experiment_plugin_data(content(runs, ".", metadata.EXPERIMENT_TAG))
+    assert [info.name for info in experiment.hparam_infos] == ["lr", "text", "only", "n", "flag"]
+    assert next(info.name.tag for info in experiment.metric_infos) == "loss"
+    start = metadata.parse_session_start_info_plugin_data(
+        content(runs, DONE, metadata.SESSION_START_INFO_TAG)
+    )
+    assert start.hparams["lr"].number_value == 0.1
+    assert start.hparams["flag"].bool_value is True
+    assert start.hparams["text"].string_value.startswith("=cmd|' /C calc'!A0 <script>")
+    assert start.start_time_secs == 1767261600.0
+    ends = {
+        run: metadata.parse_session_end_info_plugin_data(
+            content(runs, run, metadata.SESSION_END_INFO_TAG)
+        ).status
+        for run in (DONE, BROKEN, RUNS)
+    }
+    assert ends == {
+        DONE: api_pb2.STATUS_SUCCESS,
+        BROKEN: api_pb2.STATUS_FAILURE,
+        RUNS: api_pb2.STATUS_RUNNING,
+    }
+    scalars = [(e.step, float(e.tensor_proto.float_val[0])) for e in runs.Tensors(DONE, "loss")]
+    assert scalars == [(0, 2.0), (1, 0.25)]  # the committed value is the last
+    (only,) = runs.Tensors(DONE, EVIL_METRIC.replace("\n\u202e", "\n"))
+    assert only.tensor_proto.float_val[0] == 1.5
+
+
+def test_hparams_twice_give_the_same_bytes(tmp_path):
+    source = make_source(str(tmp_path / "demo"))
+    found = []
+    for _ in range(2):
+        (path,) = hparams.write(source, str(tmp_path / "out")).paths
+        files = sorted(p for p in Path(path).rglob("*") if p.is_file())
+        found.append({str(p.relative_to(path)): p.read_bytes() for p in files})
+    assert found[0] == found[1]

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from orchestrator.adapters.exports import mlflow_store
+from tests.adapters.exports.sweeps import BROKEN, DONE, RUNS, WORSE, make_source
+
+pytest.importorskip("mlflow")
+
+
+def read(path):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{path}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "demo"]
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    return client, {run.info.run_name: run for run in runs}
+
+
+def test_mlflow_reads_each_trial_as_one_run_and_twice_is_once(tmp_path):
+    source = make_source(str(tmp_path / "demo"))
+    written = [mlflow_store.write(source, str(tmp_path / "out")) for _ in range(2)][-1]
+    client, runs = read(written.paths[0])
+    assert set(runs) == {DONE, WORSE, BROKEN, RUNS}
+    done = runs[DONE]
+    assert done.info.run_id == mlflow_store.run_id(source.sweep.root, DONE)
+    assert done.info.run_id in done.info.artifact_uri
+    assert [runs[name].info.status for name in (DONE, BROKEN, RUNS)] == [
+        "FINISHED",
+        "FAILED",
+        "RUNNING",
+    ]
+    assert (done.data.params["lr"], done.data.params["only"]) == ("0.1", "null")
+    assert done.data.metrics["loss"] == 0.25
+    history = client.get_metric_history(done.info.run_id, "loss")
+    assert [(point.step, point.value) for point in history] == [(0, 2.0), (1, 0.25)]
+    assert done.data.tags["orchestrator.attempts"] == "2"
+    assert done.data.tags["orchestrator.rank"] == "1"
+    assert done.info.start_time == 1767261600000
+    assert "note" not in str(sorted(done.data.tags))
+    assert "metrics renamed: 'a<b>|c\\\\d' is 'a_b__c_d__'" in written.notes
+    assert done.data.metrics["a_b__c_d__"] == 1.5
+    assert not (tmp_path / "mlruns").exists()
+    assert [p.name for p in Path(tmp_path, "out").iterdir()] == ["mlflow"]

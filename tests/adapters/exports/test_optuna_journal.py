@@ -1,0 +1,34 @@
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from orchestrator.adapters.exports import optuna_journal
+from tests.adapters.exports.sweeps import DONE, EVIL, STATES, make_source
+
+
+def load(path):
+    return optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(path)))
+
+
+def test_journal_is_read_back_the_same_and_twice_is_once(tmp_path):
+    source = make_source(str(tmp_path / "demo"))
+    for _ in range(2):
+        (path,) = optuna_journal.write(source, str(tmp_path / "out")).paths
+    study = load(path)
+    assert study.study_name == "demo"
+    assert study.direction is optuna.study.StudyDirection.MINIMIZE
+    assert [t.user_attrs["trial"] for t in study.trials] == list(STATES)
+    assert [t.state for t in study.trials] == [
+        TrialState.COMPLETE,
+        TrialState.COMPLETE,
+        TrialState.FAIL,
+        TrialState.RUNNING,
+        TrialState.WAITING,
+    ]
+    best = study.best_trial
+    assert (best.user_attrs["trial"], best.value) == (DONE, 0.25)
+    assert best.params == {"lr": 0.1, "text": EVIL, "only": None}
+    assert study.trials[1].params == {"lr": 0.2, "text": "plain"}
+    assert best.intermediate_values == {0: 2.0, 1: 1.0}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["optuna.journal"]

@@ -1,0 +1,158 @@
+"""`make export`, as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.main import run
+from tests import readme
+from tests.adapters.exports.sweeps import make_source
+from tests.trial_writer import write
+
+ROOT = Path(__file__).parents[2]
+SPEC = b"""
+program: train.sh
+metric: {name: loss, goal: minimize}
+parameters: {lr: [0.1, 0.2], text: ["plain", "x"], only: {value: null}, n: 3, flag: true}
+"""
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    source = make_source(str(tmp_path / "results" / "demo"))
+    write(source.sweep.spec, SPEC)
+    last = b'{"name": "demo", "spec": "demo.yaml"}'
+    write(str(tmp_path / "results" / ".last-sweep.json"), last)
+    return tmp_path / "results"
+
+
+def test_export_of_several_formats_prints_what_it_wrote(results, capsys):
+    words = ["--results", str(results), "--to", "latex", "csv", "latex", "--top", "1"]
+    assert run(["export", *words]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    folder = results / "demo" / "exports"
+    assert sorted(os.listdir(folder)) == ["leaderboard.csv", "leaderboard.tex"]
+    assert printed[0] == f"latex: {folder / 'leaderboard.tex'}"
+    assert printed[-1] == f"csv: {folder / 'leaderboard.csv'}"
+
+
+def test_export_to_a_folder_as_json(results, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["demo", "--results", str(results), "--to", "json", "--output", str(out), "--json"]
+    assert run(["export", *words]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert next(iter(record)) == "schema"
+    assert record["schema"] == "orchestrator.export/1"
+    assert (record["trials"], record["ranked"]) == (5, 2)
+    assert record["exports"] == [
+        {"format": "json", "paths": [str(out / "leaderboard.json")], "notes": []}
+    ]
+    assert not (results / "demo" / "exports").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "to which format? --to best csv"),
+        (["--to", "latx"], "no format 'latx'; did you mean latex?"),
+        (["--to", "csv", "nosuch"], "no format 'nosuch'"),
+        (["--to", "csv", "--top", "0"], "--top 0 shows nothing"),
+        (["a=1", "--to", "csv"], "takes no overrides"),
+        (["--to"], "expected at least one argument"),
+    ],
+)
+def test_export_of_a_mistake_is_one_line(results, capsys, words, said):
+    assert run(["export", "--results", str(results), *words]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+    assert not (results / "demo" / "exports").exists()
+
+
+def test_export_never_replaces_a_folder_that_is_not_its_own(results, tmp_path, capsys):
+    mine = tmp_path / "out" / "hparams" / "precious"
+    write(str(mine), b"x")
+    words = ["--results", str(results), "--to", "hparams", "--output", str(tmp_path / "out")]
+    assert run(["export", *words]) == 2
+    assert "is there and no export of ours" in capsys.readouterr().err
+    assert mine.read_bytes() == b"x"
+    assert os.listdir(tmp_path / "out") == ["hparams"]
+
+
+def test_best_is_written_by_collect_and_export_and_can_be_planned(results, tmp_path, capsys):
+    assert run(["collect", "--results", str(results)]) == 1
+    assert "best.yaml" in capsys.readouterr().out
+    best = results / "demo" / "best.yaml"
+    first = best.read_bytes()
+    assert b"# loss (minimize): 0.25, one run\n" in first
+    modified = best.stat().st_mtime_ns
+    assert run(["collect", "--results", str(results)]) == 1
+    assert best.stat().st_mtime_ns == modified, "the same is not written again"
+    assert run(["export", "--results", str(results), "--to", "best"]) == 0
+    assert (results / "demo" / "exports" / "best.yaml").read_bytes() == first
+
+
+def test_best_runs_as_it_is_and_is_the_same_trial(tmp_path, monkeypatch, capsys):
+    program = tmp_path / "train.sh"
+    program.write_text(
+        "#!/bin/bash\n"
+        'for word in "$@"; do case $word in --x=*) x=${word#*=};; esac; done\n'
+        'echo "{\\"loss\\": $((x * x))}" >> "$TRIAL_METRICS"\n'
+    )
+    program.chmod(0o755)
+    (tmp_path / "demo.yaml").write_text(
+        "program: train.sh\nmetric: {name: loss, goal: minimize}\ncluster: local\n"
+        "parameters: {x: [3, 2], text: ['1e-5', 'no', 'a: # |<b>']}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert run(["submit", "demo.yaml"]) == 0
+    assert run(["collect", "demo"]) == 0
+    assert run(["submit", "results/demo/best.yaml"]) == 0
+    capsys.readouterr()
+    assert run(["collect", "results/demo/best.yaml", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    with open("results/demo/leaderboard.csv") as file:
+        best = next(csv.DictReader(file))  # of three equal ones the cheapest
+    assert row["trial"].partition("-")[2] == best["trial"].partition("-")[2]
+    assert (row["loss"], row["text"]) == (4, best["text"])
+    # The next sweep starts from it.
+    assert run(["submit", "results/demo/best.yaml", "name=next", "x=1,2"]) == 0
+
+
+def test_what_export_and_best_say_to_type_can_be_typed_from_anywhere(results, tmp_path, capsys):
+    elsewhere = results.rename(tmp_path / "my 结果")
+    assert run(["export", "--results", str(elsewhere), "--to", "best", "optuna", "csv"]) == 0
+    out = capsys.readouterr().out
+    folder = f"{elsewhere}/demo/exports"
+    assert f"csv: {folder}/leaderboard.csv\n" in out
+    assert f"optuna-dashboard '{folder}/optuna.journal'\n" in out
+    assert f"make submit SWEEP='{folder}/best.yaml' RESULTS='{elsewhere}'\n" in out
+    best = Path(folder, "best.yaml").read_text(encoding="utf-8")
+    assert f"make submit SWEEP='{elsewhere}/demo/best.yaml' RESULTS='{elsewhere}'\n" in best
+
+
+def test_export_imports_no_more_than_its_format_needs(results):
+    code = (
+        "import sys; from orchestrator.cli.main import run; "
+        f"run(['export', '--results', {str(results)!r}, '--to', 'csv']); "
+        "print([n for n in ('optuna', 'mlflow', 'wandb', 'tensorboard', 'plotly') "
+        "if n in sys.modules])"
+    )
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", readme.EXPORT)
+def test_readmes_exports(results, command):
+    start, _, words = command.partition(" ARGS=")
+    assert start == "make export"
+    words = words.strip("'").split()
+    assert run(["export", "--results", str(results), *words]) == 0

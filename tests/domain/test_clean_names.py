@@ -1,0 +1,45 @@
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.domain.clean_names import clean_names, describe_renames
+
+ALLOWED = "A-Za-z0-9_/"
+
+
+def test_clean_names_keeps_what_is_allowed_and_tells_the_others_apart():
+    cleaned = clean_names(["a-b", "a_b", "a.b", "1", "é", ""], ALLOWED, 20, letter_first=True)
+    assert cleaned == {
+        "a-b": "a_b_2",
+        "a_b": "a_b",
+        "a.b": "a_b_3",
+        "1": "_1",
+        "é": "_",
+        "": "__2",
+    }
+    assert describe_renames("metrics", cleaned) == [
+        "metrics renamed: 'a-b' is 'a_b_2', 'a.b' is 'a_b_3', '1' is '_1' and 2 more"
+    ]
+    assert describe_renames("metrics", {"a": "a"}) == []
+
+
+def test_clean_names_that_are_paths_do_not_lead_out():
+    names = ["/etc", "a//b", "../x", "a/b", "./a", "a/"]
+    cleaned = clean_names(names, r"\w./", 50, is_path=True)
+    assert cleaned == {
+        "/etc": "_etc",
+        "a//b": "a__b",
+        "../x": "___x",
+        "a/b": "a/b",
+        "./a": "__a",
+        "a/": "a_",
+    }
+
+
+@given(st.lists(st.text(max_size=12)), st.booleans(), st.booleans())
+def test_clean_names_of_anything_are_allowed_and_differ(names, letter_first, is_path):
+    cleaned = clean_names(names, ALLOWED, 8, letter_first=letter_first, is_path=is_path)
+    assert set(cleaned) == set(names)
+    assert len(set(cleaned.values())) == len(cleaned)
+    assert all(re.fullmatch(f"[{ALLOWED}]{{1,8}}", new) for new in cleaned.values())
