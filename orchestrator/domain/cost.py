@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -74,23 +74,46 @@ def trial_usage(attempts: Iterable[Attempt], state: TrialState, now_s: float) ->
         state: The trial's; while it runs its last attempt counts up to now.
         now_s: Unix time.
     """
-    attempts = tuple(attempts)
-    last = len(attempts) - 1
-    parts = []
-    for index, attempt in enumerate(attempts):
-        is_running = (
-            index == last
-            and attempt.outcome is None
-            and state is TrialState.RUNNING
-            and attempt.ended_at is None
-        )
-        wall_s, is_estimate = attempt_wall_s(attempt, now_s, is_running)
-        wall_h = (wall_s or 0.0) / HOUR_S
-        price = attempt_price(attempt.resources)
-        cost = {price[1]: price[0] * wall_h} if price is not None else _NO_MONEY
-        gpus = device_count(attempt.resources)
-        parts.append(Usage(wall_h, wall_h * gpus, cost, is_estimate))
-    return parts[0] if len(parts) == 1 else sum_usage(parts)
+    return Meter(now_s).read(tuple(attempts), state)
+
+
+class Meter:
+    """What trials used up to a moment; for many of them, whose attempts share their resources."""
+
+    def __init__(self, now_s: float):
+        """Start.
+
+        Args:
+            now_s: Unix time up to which running attempts count.
+        """
+        self._now_s = now_s
+        # By identity, so that nothing is compared: the mapping itself is kept, so its id stays.
+        self._rates: dict[int, tuple[object, float, tuple[float, str] | None]] = {}
+
+    def read(self, attempts: Sequence[Attempt], state: TrialState) -> Usage:
+        """Add up the attempts of one trial; see ``trial_usage``."""
+        last = len(attempts) - 1
+        parts = []
+        for index, attempt in enumerate(attempts):
+            wall_s, is_estimate = attempt.wall_s, attempt.is_estimate
+            if wall_s is None:
+                is_running = (
+                    index == last
+                    and attempt.outcome is None
+                    and state is TrialState.RUNNING
+                    and attempt.ended_at is None
+                )
+                wall_s, is_estimate = attempt_wall_s(attempt, self._now_s, is_running)
+            wall_h = (wall_s or 0.0) / HOUR_S
+            rate = self._rates.get(id(attempt.resources))
+            if rate is None:
+                resources = attempt.resources
+                rate = (resources, device_count(resources), attempt_price(resources))
+                self._rates[id(resources)] = rate
+            _, gpus, price = rate
+            cost = _NO_MONEY if price is None else {price[1]: price[0] * wall_h}
+            parts.append(Usage(wall_h, wall_h * gpus, cost, is_estimate))
+        return parts[0] if last == 0 else sum_usage(parts)
 
 
 def attempt_price(resources: Mapping[str, object]) -> tuple[float, str] | None:
