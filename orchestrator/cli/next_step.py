@@ -23,7 +23,7 @@ def tell_next(state: TrialState, is_final: bool, is_paused: bool, where_else: st
         TrialState.NEW: f"{again} submits it",
         TrialState.PENDING: "it waits for its turn",
         TrialState.RUNNING: "it goes on",
-        TrialState.REQUEUED: "Slurm starts it again when there is room",
+        TrialState.REQUEUED: "it starts again when there is room",
         TrialState.DONE: f"make collect{where_else}",
         TrialState.FAILED: f"{again} ARGS=--retry-failed tries it again, and all other failed ones",
         TrialState.INTERRUPTED: f"{again} or make supervise takes it up again",

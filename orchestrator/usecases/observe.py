@@ -33,6 +33,7 @@ from orchestrator.domain.trial_state import (
 from orchestrator.runtime import canary, gate
 from orchestrator.runtime.claim import STALE_S
 from orchestrator.runtime.job import is_alive_here
+from orchestrator.usecases.local_queue import LocalQueue
 from orchestrator.usecases.recollection import Recollection
 
 # The reason of what Slurm holds until a canary has passed.
@@ -101,6 +102,7 @@ def observe(
     queue = _Queue(known)
     queue.ask(_arrays_of(undecided, newest))
     queue.ask_history(undecided, newest, journal)
+    local_queue = LocalQueue(sweep, journal)
     closed, left = gate.read_closed(sweep.root), gate.read_left(sweep.root)
     canaries = canary.pending(sweep.root)
     behind_canary = canary.waiting_tokens(sweep.root) if canaries else set()
@@ -125,6 +127,7 @@ def observe(
             task=look,
             stale_s=STALE_S,
             has_started=_has_started(trial, submission),
+            is_queued_here=local_queue.is_to_start(trial, submission),
         )
         if state is TrialState.LOST and _is_behind_gate(trial, submission, closed, left):
             state, reason = TrialState.INTERRUPTED, "waits behind the gate"
