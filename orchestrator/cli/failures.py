@@ -158,7 +158,9 @@ def _tell_next(group: FailureGroup, observation: Observation, where_else: str) -
         return f"nothing: {_tell_states(group, observation)}"
     is_paused = observation.closed is not None or observation.journal.paused is not None
     is_final = group.example in observation.journal.gave_up
-    return tell_next(TrialState.FAILED, is_final, is_paused, where_else)
+    return tell_next(
+        TrialState.FAILED, is_final, is_paused, where_else, is_imported=observation.is_imported
+    )
 
 
 def _tell_states(group: FailureGroup, observation: Observation) -> str:

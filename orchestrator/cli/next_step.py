@@ -5,7 +5,14 @@ from __future__ import annotations
 from orchestrator.contract.states import TrialState
 
 
-def tell_next(state: TrialState, is_final: bool, is_paused: bool, where_else: str) -> str:
+def tell_next(
+    state: TrialState,
+    is_final: bool,
+    is_paused: bool,
+    where_else: str,
+    *,
+    is_imported: bool = False,
+) -> str:
     """Say what happens next, or what to type.
 
     Args:
@@ -13,7 +20,10 @@ def tell_next(state: TrialState, is_final: bool, is_paused: bool, where_else: st
         is_final: Whether it was given up.
         is_paused: Whether the sweep's gate is closed.
         where_else: What ``make`` needs to be told of a results folder other than its own.
+        is_imported: Whether another tool made the trial, so that nothing here can run it.
     """
+    if is_imported and state is not TrialState.DONE:
+        return "nothing here: it was imported; make collect FROM=... takes over what is new"
     if is_paused:
         return f"mend it, then: make release{where_else}"
     again = f"make submit{where_else}"

@@ -35,8 +35,10 @@ _COST = (
 _ESTIMATE = "Attempts that run, or ended without a word, are counted up to their last heartbeat."
 _LUCK = (
     "The first place was chosen and measured on the same runs: of many alike, the luckiest comes "
-    "first. make confirm measures it again on fresh seeds."
+    "first."
 )
+_AGAIN = " make confirm measures it again on fresh seeds."
+_AGAIN_ELSEWHERE = " Only runs of it on fresh seeds would tell."
 
 
 def describe_methods(board: Leaderboard) -> list[str]:
@@ -64,4 +66,4 @@ def _paragraphs(board: Leaderboard) -> Iterator[str]:
     if board.usage.is_estimate:
         yield _ESTIMATE
     if board.leads:
-        yield _LUCK
+        yield _LUCK + (_AGAIN_ELSEWHERE if board.summary.is_imported else _AGAIN)

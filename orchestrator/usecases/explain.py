@@ -53,6 +53,8 @@ class Story:
     """Whether it was given up."""
     paused: str | None = None
     """Why the sweep is paused; None if it is not."""
+    is_imported: bool = False
+    """Whether another tool made it, so that it has neither script nor log."""
 
 
 def explain(sweep: SweepPaths, word: str) -> Story:
@@ -83,6 +85,7 @@ def explain(sweep: SweepPaths, word: str) -> Story:
         observation.unreachable,
         trial.name in observation.journal.gave_up,
         _why_paused(observation),
+        observation.is_imported,
     )
 
 

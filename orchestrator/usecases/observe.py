@@ -68,6 +68,8 @@ class Observation:
     """Trials that others wait for, held by Slurm, until they have passed as canaries."""
     left: Mapping[str, str] = field(default_factory=dict)
     """Tokens of array tasks that ended themselves at the closed gate, by trial name."""
+    is_imported: bool = False
+    """Whether another tool made the results, so that nothing of it can be run here."""
 
     @property
     def trials(self) -> list[TrialFiles]:
@@ -158,6 +160,7 @@ def observe(
         closed,
         canaries,
         left,
+        imported is not None,
     )
 
 
