@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,14 +16,21 @@ from orchestrator.adapters.leaderboard_table import render_leaderboard
 from orchestrator.cli.arguments import make_parser, show_path, split_words
 from orchestrator.cli.import_options import add_import_options, find_or_import
 from orchestrator.cli.json_output import print_json
-from orchestrator.contract.errors import EXIT_OK, EXIT_TRIALS_FAILED, UserError
+from orchestrator.contract.errors import (
+    EXIT_OK,
+    EXIT_TRIALS_FAILED,
+    OrchestratorError,
+    UserError,
+)
+from orchestrator.contract.file_errors import explain
+from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.goodput import describe_goodput, goodput_record
 from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.sweep_summary import MAXIMIZE, MINIMIZE
 from orchestrator.domain.table import Table
 from orchestrator.usecases.collect import Collection, collect
-from orchestrator.usecases.observe import observe
+from orchestrator.usecases.observe import Observation, observe
 from orchestrator.usecases.ratings import Ratings, import_ratings, load_ratings
 
 DESCRIPTION = """\
@@ -32,10 +40,11 @@ trials are shown below the ranked ones, never dropped.
 """
 # Of files that could not be used; the rest is counted.
 MAX_PROBLEMS = 10
+MAX_PROBLEM_CHARS = 500
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command; exits 1 if trials failed."""
+    """Run the command; exits 1 if trials failed, or the files could not be written."""
     parser = make_parser("collect", DESCRIPTION, "a spec or the name of a submitted sweep")
     parser.add_argument(
         "--top", type=int, default=20, metavar="N", help="rows to print (default: 20)"
@@ -73,16 +82,7 @@ def run(argv: Sequence[str]) -> int:
     # Before Slurm is asked: a mistake in a table is said at once.
     ratings = import_ratings(sweep, options.ratings) if options.ratings else load_ratings(sweep)
     observation = observe(sweep)
-    collection = collect(
-        sweep,
-        observation.states,
-        observation.reasons,
-        datetime.now(UTC),
-        scan=observation.scan,
-        ratings=ratings,
-        objectives=objectives,
-        where=options.where,
-    )
+    collection, unwritten = _collect(sweep, observation, ratings, objectives, options.where)
     if options.json:
         _print_json(collection, observation.unreachable, ratings)
     else:
@@ -98,7 +98,45 @@ def run(argv: Sequence[str]) -> int:
             print(f"written: {show_path(path)}")
     _complain(collection, observation.unreachable)
     failed = collection.counts.get(TrialState.FAILED, 0)
-    return EXIT_TRIALS_FAILED if failed else EXIT_OK
+    return EXIT_TRIALS_FAILED if failed or unwritten else EXIT_OK
+
+
+def _collect(
+    sweep: SweepPaths,
+    observation: Observation,
+    ratings: Ratings,
+    objectives: Sequence[tuple[str, str]],
+    where: str | None,
+) -> tuple[Collection, bool]:
+    """Collect; where the files cannot be written (an archive, a full disk), all the same.
+
+    Returns:
+        The results, and whether files were to be written and were not, which is one of its
+        problems then.
+    """
+    now = datetime.now(UTC)
+
+    def read(write_files: bool) -> Collection:
+        return collect(
+            sweep,
+            observation.states,
+            observation.reasons,
+            now,
+            scan=observation.scan,
+            ratings=ratings,
+            write_files=write_files,
+            objectives=objectives,
+            where=where,
+        )
+
+    try:
+        return read(write_files=True), False
+    except UserError:
+        raise
+    except (OrchestratorError, OSError) as error:
+        found = read(write_files=False)  # raises the same, if it was not about writing
+        words = explain(error) if isinstance(error, OSError) else str(error)
+        return replace(found, problems=[words, *found.problems]), True
 
 
 def read_objectives(words: Sequence[str]) -> list[tuple[str, str]]:
@@ -128,7 +166,7 @@ def _complain(collection: Collection, unreachable: str | None) -> None:
             file=sys.stderr,
         )
     for problem in collection.problems[:MAX_PROBLEMS]:
-        print(f"problem: {one_line(problem)}", file=sys.stderr)
+        print(f"problem: {one_line(problem, MAX_PROBLEM_CHARS)}", file=sys.stderr)
     if len(collection.problems) > MAX_PROBLEMS:
         print(f"... and {len(collection.problems) - MAX_PROBLEMS} more problems", file=sys.stderr)
 
