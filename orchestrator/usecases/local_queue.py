@@ -31,6 +31,10 @@ class LocalQueue:
         newest = next(reversed(journal.submissions.values()), None)
         self._newest = newest if newest is not None and newest.executor == "local" else None
 
+    def runs(self, submission: Submission | None) -> bool:
+        """Whether another process runs a submission here, without Slurm."""
+        return submission is not None and submission is self._newest and self._is_alive
+
     def is_to_start(self, trial: TrialFiles, submission: Submission | None) -> bool:
         """Whether the process that submitted a trial lives and will start it (again).
 
@@ -38,11 +42,12 @@ class LocalQueue:
             trial: Its files.
             submission: Its newest submission.
         """
-        if submission is None or submission is not self._newest or not self._is_alive:
+        if not self.runs(submission):
             return False
         last = trial.attempts[-1] if trial.attempts else None
         if last is None or last.outcome == records.PREEMPTED:
             return True
+        assert submission is not None
         # Attempts name no submission here. Both times are of one clock: it runs on this host.
         return last.started_at is not None and last.started_at < self._submitted_at
 

@@ -233,6 +233,7 @@ def test_trials_that_wait_for_a_free_slot_are_not_lost(folder: Path) -> None:
             on_timeout=process.poll,
         )
         said = [type_(folder, *words) for words in (["status"], ["watch", "--once"])]
+        dry = type_(folder, "submit", "sweep.yaml", "--dry-run")
     finally:
         process.kill()
         process.communicate()
@@ -240,6 +241,7 @@ def test_trials_that_wait_for_a_free_slot_are_not_lost(folder: Path) -> None:
         assert (code, "2 pending, 1 running" in out) == (0, True), out + err
         assert "lost" not in out
         assert "make submit" not in out, "it would answer that the sweep is locked"
+    assert "would submit: 0" in dry[1], dry
     await_no_orphans(folder)
     assert states(folder).get("lost", 0) >= 2, "nobody is left who would start them"
 
