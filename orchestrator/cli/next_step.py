@@ -17,7 +17,7 @@ def tell_next(
 
     Args:
         state: Where the trial stands.
-        is_final: Whether it was given up.
+        is_final: Whether it goes again only where a person asks.
         is_paused: Whether the sweep's gate is closed.
         where_else: What ``make`` needs to be told of a results folder other than its own.
         is_imported: Whether another tool made the trial, so that nothing here can run it.
