@@ -83,7 +83,8 @@ const TABLE = (() => {
     for (const column of columns.filter((it) => it.shown)) {
       const isSorted = state.sort !== null && state.sort.column === column;
       const direction = isSorted && state.sort.isDescending ? "descending" : "ascending";
-      const sortButton = button(column.label, () => sortBy(column), { class: "sort", dir: "auto" });
+      const sortButton = button("", () => sortBy(column), { class: "sort", dir: "auto" });
+      sortButton.append(...breakable(column.label));
       if (column.label !== column.name) sortButton.title = CELLS.plain(column.name);
       const attributes = {
         scope: "col",
@@ -94,6 +95,12 @@ const TABLE = (() => {
       filters.append(element("td", { class: headClass(column) }, filterInput(column)));
     }
     parts.head.replaceChildren(names, filters);
+  }
+
+  // A name that may break behind what parts its words.
+  function breakable(name) {
+    const parts = name.split(/(?<=[_./])/);
+    return parts.flatMap((part, index) => (index ? [element("wbr"), part] : [part]));
   }
 
   function headClass(column) {

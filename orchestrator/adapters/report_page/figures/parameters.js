@@ -11,12 +11,15 @@
     const rows = [...data.name.keys()];
     const percent = (row) => (data.share[row] === null ? "" : `${Math.round(100 * data.share[row])} %`);
     const words = (row) => [percent(row), data.direction[row]].filter(Boolean).join(", ");
+    // Where there is no room behind the bars the caption has the words.
+    const isRoomy = element.clientWidth >= 640;
+    const shown = (row) => (isRoomy ? kit.cut(words(row), 60) : percent(row) || "not known");
     const trace = {
       type: "bar",
       orientation: "h",
       x: rows.map((row) => data.share[row] ?? 0),
       y: rows,
-      text: rows.map((row) => kit.esc(kit.cut(words(row), 60))),
+      text: rows.map((row) => kit.esc(shown(row))),
       textposition: "outside",
       textfont: { color: theme.text },
       cliponaxis: false,
@@ -32,7 +35,7 @@
     const layout = kit.layout(theme, 90 + 30 * rows.length, {
       xaxis: kit.axis(theme, "share of importance", {
         // Room for the words behind the longest bar.
-        range: [0, Math.min(1.9 * most, most + 1)],
+        range: [0, isRoomy ? Math.min(1.9 * most, most + 1) : 1.25 * most],
         // A share ends at 1, and so do the ticks.
         tickvals: [...Array(21).keys()].map((i) => i * apart).filter((at) => at < 1.001),
         tickformat: ".0%",
