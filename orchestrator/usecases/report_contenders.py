@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.adapters.leaderboard_files import show_value
 from orchestrator.contract.paths import SweepPaths, TrialPaths
-from orchestrator.domain.confirmed import Confirmed
+from orchestrator.domain.confirmed import Confirmed, short
 from orchestrator.domain.leaderboard import Leaderboard
 from orchestrator.domain.report_document import Contender, ShownValue
 from orchestrator.domain.text_table import TextTable
@@ -69,7 +69,11 @@ def tied_table(board: Leaderboard) -> TextTable | None:
     if not rows:
         return None
     shown = rows[:MAX_TIED]
-    scores = [name for name in _score_columns(board) if name not in ("repeats_done", "repeats")]
+    of = board.objective or ""
+    interval = (f"{of}_ci95_low", f"{of}_ci95_high")
+    score, *others = [
+        name for name in _score_columns(board) if name not in (*interval, "repeats_done", "repeats")
+    ]
     headers: list[str] = []
     columns: list[list[str]] = []
     right: list[bool] = []
@@ -80,7 +84,13 @@ def tied_table(board: Leaderboard) -> TextTable | None:
             columns.append([_short(table[name].cells[row]) for row in shown])
             right.append(table[name].dtype in (INTEGER, FLOAT))
 
-    add(["rank", "trial", *scores])
+    add(["rank", "trial", score])
+    if all(name in table for name in interval):
+        ends = [[table[name].cells[row] for name in interval] for row in shown]
+        headers.append("± 95 %")
+        columns.append(["" if None in both else f"{(both[1] - both[0]) / 2:.2g}" for both in ends])
+        right.append(True)
+    add(others)
     if "partial" in table and any(table["partial"].cells[row] is not None for row in shown):
         add(["partial"])
     fresh = _fresh_rows(board)
@@ -118,7 +128,11 @@ def fresh_table(board: Leaderboard) -> TextTable | None:
     columns += [tuple(_short(table[name].cells[row]) for row in places) for name, _ in named]
     counts = {found.runs.n_asked for found in compared}
     each = f"{'' if len(counts) == 1 else 'up to '}{max(counts)} runs each"
-    notes = [f"{found.runs.problem}." for found in compared if found.runs.problem]
+    notes = [
+        f"{short(found)} has no rank here for want of runs: {found.runs.problem}."
+        for found in compared
+        if found.runs.problem
+    ]
     n_open = sum(found.runs.n_open for found in compared)
     if n_open:
         notes.append(f"{n_open} of these runs have not ended.")

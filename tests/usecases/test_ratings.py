@@ -244,3 +244,9 @@ def test_commands_tell_people_and_programs(sweep, tmp_path, capsys, monkeypatch)
     }
     assert cli.run(["ratings", "demo", "--prompts", "0"]) == 2
     assert cli.run(["ratings", "demo", "lr=1"]) == 2
+
+
+def test_command_tells_how_many_answers_there_are_where_none_are_equal(sweep, capsys):
+    answer(sweep.trial(B), p1="other", p2="b")
+    assert cli.run(["ratings", "demo", "--results", os.path.dirname(sweep.root)]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(": 4 answers to rate, of 2 trials")

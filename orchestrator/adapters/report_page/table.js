@@ -6,6 +6,12 @@ const TABLE = (() => {
   const record = JSON.parse(document.getElementById("table-data").textContent);
   const columns = record.columns.map((column) => new CELLS.Column(column));
   const byName = new Map(columns.map((column) => [column.name, column]));
+  // On a phone what is ranked comes before how.
+  if (window.innerWidth < 640) {
+    for (const name of ["tie", "pareto", "partial"]) {
+      if (byName.has(name)) byName.get(name).shown = false;
+    }
+  }
   const shownAtFirst = columns.map((column) => column.shown);
   const state = {
     search: "",
@@ -97,10 +103,13 @@ const TABLE = (() => {
     parts.head.replaceChildren(names, filters);
   }
 
-  // A name that may break behind what parts its words.
+  // A name that may break in two, behind what parts its words and near the middle.
   function breakable(name) {
-    const parts = name.split(/(?<=[_./])/);
-    return parts.flatMap((part, index) => (index ? [element("wbr"), part] : [part]));
+    const ends = [...name.matchAll(/[_./]+(?=[^_./])/g)].map((it) => it.index + it[0].length);
+    if (!ends.length) return [name];
+    const longer = (end) => Math.max(end, name.length - end);
+    const end = ends.reduce((a, b) => (longer(b) < longer(a) ? b : a));
+    return [name.slice(0, end), element("wbr"), name.slice(end)];
   }
 
   function headClass(column) {

@@ -85,3 +85,10 @@ def test_build_objectives_only_of_several():
     assert build_objectives(board_of(trials)) is None
     data = build_objectives(board_of(trials, more=[("speed", "maximize")])).data
     assert sorted(data["trial"][i] for i in data["front"]) == ["00000-aaaa", "00001-aaaa"]
+
+
+def test_build_pareto_of_one_that_is_best_and_cheapest_says_so():
+    trials = [trial(i, float(i), [attempt(wall_s=3600 * i)], lr=i) for i in (1, 2)]
+    figure = build_pareto(board_of(trials), {})
+    assert figure.data["front"] == [0]
+    assert figure.table == "One of 2 is on the front, 1 for 2 EUR: the best is the cheapest, too."

@@ -10,7 +10,7 @@
     ["green", 1.6, "dot"],
     ["red", 1.6, "dash"],
     ["purple", 1.6, "dashdot"],
-    ["text", 1.2, "dot"], // which stands out from every page
+    ["text", 0.9, "dot"], // which stands out from every page
   ];
   // Done without a rank: most diverged, so the last finite value before another is crossed.
   const CROSSED = 5;
@@ -62,7 +62,7 @@
       sizes.push(0);
       hovertext.push("");
     });
-    const pale = group === 1 || group === 2 ? 0.55 : 0.9;
+    const pale = group === 1 || group === 2 ? 0.55 : group === FRESH ? 0.7 : 0.9;
     return {
       name: data.groups[group],
       legendrank: group + 1,
