@@ -24,6 +24,8 @@ from orchestrator.domain.typed_columns import FLOAT, INTEGER
 MAX_TIED = 10
 # What people read; all digits stand in the table and the tooltip.
 DIGITS = 6
+# Half of an interval, in a heading; no line breaks within.
+_HALF = "±\u00a095\u00a0%"
 
 
 def describe_best(board: Leaderboard, sweep: SweepPaths, hint: str) -> Contender | None:
@@ -87,7 +89,7 @@ def tied_table(board: Leaderboard) -> TextTable | None:
     add(["rank", "trial", score])
     if all(name in table for name in interval):
         ends = [[table[name].cells[row] for name in interval] for row in shown]
-        headers.append("± 95 %")
+        headers.append(_HALF)
         columns.append(["" if None in both else f"{(both[1] - both[0]) / 2:.2g}" for both in ends])
         right.append(True)
     add(others)
@@ -152,7 +154,7 @@ def fresh_table(board: Leaderboard) -> TextTable | None:
 
 
 # Headings of ``_fresh_cells``.
-_FRESH = ("rank", "tie", "mean", "± 95 %", "runs")
+_FRESH = ("rank", "tie", "mean", _HALF, "runs")
 
 
 def _fresh_cells(found: Confirmed | None) -> list[str]:

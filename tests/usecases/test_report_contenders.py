@@ -16,6 +16,7 @@ from orchestrator.domain.trial_files import TrialFiles
 from orchestrator.usecases.report_contenders import describe_best, fresh_table, tied_table
 from tests.domain.test_confirmed_board import asked, ranked, trial
 
+HALF = "±\u00a095\u00a0%"
 SWEEP = SweepPaths("/nowhere/results/demo")
 # Configuration 1 comes first, tied with 2; 3 is apart.
 OWN = [trial(0, 1, 0, 0.5), trial(1, 1, 1, 0.7), trial(2, 2, 0, 0.6), trial(3, 2, 1, 0.8)]
@@ -77,7 +78,7 @@ def test_fresh_table_has_every_configuration_that_ran_there_the_best_first() -> 
         ("rank", "1", "2"),
         ("tie", "1", "1"),
         ("mean", "0.805", "0.85"),
-        ("± 95 %", "0.7", "0.64"),
+        (HALF, "0.7", "0.64"),
         ("runs", "2", "2"),
         ("rank before", "2", "1"),
         ("trial", OWN[2].name, OWN[0].name),
@@ -93,10 +94,10 @@ def test_tied_table_has_fresh_means_beside_the_first_ones() -> None:
         ("rank", "2"),
         ("trial", OWN[2].name),
         ("loss_mean", "0.7"),
-        ("± 95 %", "1.3"),
+        (HALF, "1.3"),
         ("fresh rank", "1"),
         ("fresh mean", "0.805"),
-        ("fresh ± 95 %", "0.7"),
+        (f"fresh {HALF}", "0.7"),
         ("fresh runs", "2"),
         ("a", "2"),
     ]
@@ -107,7 +108,7 @@ def test_without_a_confirmation_nothing_is_said_of_fresh_seeds() -> None:
     assert (best(found).fresh, fresh_table(found)) == ([], None)
     table = tied_table(found)
     assert table is not None
-    assert list(table.headers) == ["rank", "trial", "loss_mean", "± 95 %", "a"]
+    assert list(table.headers) == ["rank", "trial", "loss_mean", HALF, "a"]
     assert any("make confirm measures it again" in text for text in describe_methods(found))
 
 
