@@ -6,6 +6,7 @@ fresh seeds stands beside what it was chosen by, and is never mixed with it.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shlex
@@ -126,7 +127,7 @@ def fresh_table(board: Leaderboard) -> TextTable | None:
     score = next(name for name in _score_columns(board))
     chosen = [("rank", "rank before"), ("trial", "trial"), (score, f"{score} before")]
     columns = [*zip(*map(_fresh_cells, compared), strict=True)]
-    named = [*chosen, *((name, name) for name in board.searched)]
+    named = [*chosen, *((name, name) for name in _same_for_all_runs(board, compared))]
     columns += [tuple(_short(table[name].cells[row]) for row in places) for name, _ in named]
     counts = {found.runs.n_asked for found in compared}
     each = f"{'' if len(counts) == 1 else 'up to '}{max(counts)} runs each"
@@ -164,6 +165,12 @@ def _fresh_cells(found: Confirmed | None) -> list[str]:
     mean = "" if math.isnan(found.mean) else _short(found.mean)
     half = "" if math.isnan(found.half) else f"{found.half:.2g}"
     return [_short(found.rank), _short(found.tie), mean, half, _count_runs(found)]
+
+
+def _same_for_all_runs(board: Leaderboard, compared: Sequence[Confirmed]) -> list[str]:
+    """Return the columns of parameters that the fresh runs of a configuration share."""
+    names = {name for found in compared for name in json.loads(found.runs.key)}
+    return [name for name in board.searched if board.source_names.get(name, name) in names]
 
 
 def _count_runs(found: Confirmed) -> str:

@@ -12,6 +12,7 @@ from orchestrator.domain.fresh_trials import NOTHING
 from orchestrator.domain.leaderboard import Leaderboard
 from orchestrator.domain.report_document import Contender, ShownValue
 from orchestrator.domain.report_methods import describe_methods
+from orchestrator.domain.sweep_summary import SweepSummary
 from orchestrator.domain.trial_files import TrialFiles
 from orchestrator.usecases.report_contenders import describe_best, fresh_table, tied_table
 from tests.domain.test_confirmed_board import asked, ranked, trial
@@ -153,3 +154,13 @@ def test_methods_say_how_fresh_runs_count() -> None:
 def test_values_are_shown_short_and_kept_whole() -> None:
     found = ranked([trial(0, 1, 0, 1 / 3), trial(1, 1, 1, 1 / 3)], NOTHING)
     assert best(found).scores[0] == ShownValue("loss_mean", "0.333333", repr(1 / 3))
+
+
+def test_fresh_table_names_no_seed_of_the_runs_that_chose() -> None:
+    plain = SweepSummary("demo", "loss", "minimize", ("a", "seed"))
+    own = [trial(0, 1, 7, 0.5), trial(1, 2, 7, 0.6)]
+    fresh = [trial(2, 1, 10000, 0.5), trial(3, 1, 10001, 0.6)]
+    found = ranked([*own, *fresh], asked(own[0]), summary=plain)
+    table = fresh_table(found)
+    assert table is not None
+    assert table.headers[-3:] == ["trial", "loss before", "a"]

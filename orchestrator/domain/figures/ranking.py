@@ -28,6 +28,7 @@ from orchestrator.domain.sweep_summary import MAXIMIZE, MINIMIZE
 
 N_INTERVALS = 20
 _NOTHING_RANKED = "Nothing is ranked yet."
+_ONE_RANKED = "Only one configuration is ranked, so there is nothing to compare it with."
 
 
 def build_intervals(board: Leaderboard) -> Figure | None:
@@ -44,7 +45,10 @@ def build_intervals(board: Leaderboard) -> Figure | None:
     if not leads:
         return Figure("intervals", title, caption, {"reason": _NOTHING_RANKED})
     lead = frame.iloc[leads]
-    title = title if len(leads) == N_INTERVALS else f"The best {len(leads)} and their noise"
+    if len(leads) < N_INTERVALS:
+        title = (
+            f"The best {len(leads)} and their noise" if len(leads) > 1 else "The best and its noise"
+        )
     ends = [*board.leads[1 : len(leads) + 1], board.n_ranked][: len(leads)]
     values = numbers(frame[name])
     ties = cells(lead["tie"]) if "tie" in frame else [None] * len(leads)
@@ -69,9 +73,11 @@ def build_intervals(board: Leaderboard) -> Figure | None:
     }
     n_tied = sum(data["is_tied"])
     table = f"The first has {name}_mean {spell(data['mean'][0])}"
-    if "tie" in frame:
+    if n_tied > 1:
         caption += " Diamonds: what cannot be told from the first, which is a tie."
         table += f"; {n_tied} of the best {len(leads)} are tied with it, itself included"
+    elif "tie" in frame and len(leads) > 1:
+        table += "; none is tied with it"
     if data["fresh"]:
         caption += (
             " Squares: the means of the runs on fresh seeds, which had no part in the choice, with "
@@ -112,6 +118,8 @@ def build_distribution(board: Leaderboard) -> Figure:
     ranked = ranked_rows(board, sys.maxsize)
     if not ranked.values:
         return Figure("distribution", title, caption, {"reason": _NOTHING_RANKED})
+    if len(ranked.values) == 1:
+        return Figure("distribution", title, caption, {"reason": _ONE_RANKED})
     every = sorted(ranked.values, reverse=not ranked.is_minimized)
     n = len(every)
     kept = pick_evenly(n, 600)
@@ -161,6 +169,10 @@ def build_pareto(board: Leaderboard, wall_hours: Mapping[str, float]) -> Figure:
     ]
     if not points:
         reason = "What the trials took is not known: their attempts do not say how long they ran."
+        return Figure("pareto", title, caption, {"reason": reason})
+    if len(points) == 1:
+        few = f"Only one configuration has a known {column}."
+        reason = _ONE_RANKED if len(spent) == 1 else few
         return Figure("pareto", title, caption, {"reason": reason})
     x, y, rows = (list(each) for each in zip(*points, strict=True))
     is_ranks_front = len(board.objectives) < 2 and column in dict(board.front)

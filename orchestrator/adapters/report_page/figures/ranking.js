@@ -12,7 +12,8 @@
     const tied = rows.filter((row) => data.is_tied[row]);
     const others = rows.filter((row) => !data.is_tied[row]);
     const traces = [repeatPoints(data, rows, theme)];
-    if (tied.length) traces.push(means(data, tied, "tied with the first", "orange", "diamond", theme));
+    const first = tied.length > 1 ? "tied with the first" : "the first";
+    if (tied.length) traces.push(means(data, tied, first, "orange", "diamond", theme));
     if (others.length) {
       const name = tied.length ? "told from the first" : "mean and 95 % interval";
       traces.push(means(data, others, name, "blue", "circle", theme));
