@@ -57,7 +57,13 @@ def judge_first_place(
             f"The first place is tied: its {first.n} repeats cannot be told from "
             f"{tied:,} of {_count(others, 'other')} (95 % intervals of the difference); {how}.",
         )
-    against = f"tell it from {_count(others, 'other')}" if others else "have nothing beside them"
+    if not others:
+        return Standing(
+            Certainty.CLEAR,
+            "The first place is clear for want of others: one configuration is ranked, by its "
+            f"{first.n} repeats; {_HOW}.",
+        )
+    against = f"tell it from {_count(others, 'other')}"
     return Standing(
         Certainty.CLEAR,
         f"The first place is clear: its {first.n} repeats {against} (95 % intervals of the "

@@ -41,6 +41,13 @@ _AGAIN = " make confirm measures it again on fresh seeds."
 _AGAIN_ELSEWHERE = " Only runs of it on fresh seeds would tell."
 
 
+_FRESH = (
+    "Runs on fresh seeds have no rank and are in no mean. confirmed_rank, confirmed_mean, its 95 % "
+    "interval (Student's) and confirmed_n are of them alone; confirmed_tie is the rank of the best "
+    "from which one cannot be told seed by seed (the 95 % interval of the mean difference holds 0)."
+)
+
+
 def describe_methods(board: Leaderboard) -> list[str]:
     """Return a paragraph for each kind of number that this leaderboard has."""
     return list(_paragraphs(board))
@@ -65,5 +72,7 @@ def _paragraphs(board: Leaderboard) -> Iterator[str]:
     yield _COST
     if board.usage.is_estimate:
         yield _ESTIMATE
-    if board.leads:
+    if board.outcome.configurations:
+        yield _FRESH
+    elif board.leads:
         yield _LUCK + (_AGAIN_ELSEWHERE if board.summary.is_imported else _AGAIN)
