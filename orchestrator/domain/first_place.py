@@ -61,7 +61,7 @@ def judge_first_place(
         return Standing(
             Certainty.CLEAR,
             "The first place is clear for want of others: one configuration is ranked, by its "
-            f"{first.n} repeats; {_HOW}.",
+            f"{first.n} repeats; {how}.",
         )
     against = f"tell it from {_count(others, 'other')}"
     return Standing(

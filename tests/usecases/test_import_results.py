@@ -181,11 +181,28 @@ def test_import_is_offered_nothing_that_cannot_be_done(tmp_path, results, capsys
         for command in ("confirm", "submit", "supervise", "release", "logs"):
             assert f"make {command}" not in out, line
         assert "trial.sbatch" not in out, line
+    assert run(["report", "s", *words]) == 0
+    page = (tmp_path / "results/s/report.html").read_text()
+    assert "was imported: only what made it can run it again" in page
+    for command in ("confirm", "reproduce", "submit"):
+        assert f"make {command}" not in page
+    capsys.readouterr()
     for line in (["confirm"], ["release"], ["supervise"], ["reproduce", "--trial", "0"]):
         assert run([line[0], "s", *line[1:], *words]) == 2
         err = capsys.readouterr().err
         assert "s holds imported results, of which nothing can be run here" in err
         assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("losses", [(1.0,), (1.0, 1.1), (1.0, 1.1, 5.0, 5.1), (1.0, 2.0, 1.5, 1.6)])
+def test_import_has_nothing_to_confirm_however_sure_it_is(tmp_path, results, capsys, losses):
+    lines = [f"{n // 2},{n % 2},{loss}" for n, loss in enumerate(losses)]
+    path = write(tmp_path / "x.csv", "\n".join(["lr,seed,loss", *lines]))
+    words = ["--from", path, "--param", "lr", "--objective", "loss:minimize", "--results", results]
+    assert run(["collect", *words]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "only runs of the best on fresh seeds would tell" in out
+    assert "make confirm" not in out
 
 
 def test_import_is_called_like_its_file_in_any_script(tmp_path, results):
