@@ -144,6 +144,22 @@ def test_read_owner_of_a_lock_that_is_ours_does_not_drop_it(sweep: SweepPaths) -
     assert f"process {os.getpid()} on" in said
 
 
+def test_read_owner_without_record_locks_reads_the_file(
+    sweep: SweepPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    Path(sweep.lock).touch()
+    monkeypatch.setattr(fcntl, "fcntl", unsupported)
+    assert sweep_lock.read_owner(sweep) is None
+    write_owner(sweep, dead_owner())
+    assert sweep_lock.read_owner(sweep) is None
+    living = {**job.describe_process(), "since": "2026-11-21T09:00:00.000Z"}
+    write_owner(sweep, living)
+    assert sweep_lock.read_owner(sweep) == living
+
+
 def test_a11_second_holder_says_for_whom_it_waits_and_then_goes_on(
     sweep: SweepPaths, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
