@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from orchestrator.domain.confirmed_board import CONFIRMED_COLUMNS
 from orchestrator.domain.leaderboard import Leaderboard
 from orchestrator.domain.typed_columns import BOOLEAN, FLOAT, INTEGER, TEXT
 
@@ -21,7 +22,10 @@ _EXACT = 2**53
 # Beside the objective and the parameters; the others can be switched on.
 _SHOWN_METRICS, _SHOWN_PARAMETERS = 4, 12
 _SHOWN_OTHERS = frozenset(
-    ("rank", "tie", "pareto", "partial", "trial", "state", "repeats_done", "attempts", "note")
+    (
+        *("rank", "tie", "pareto", "partial", "trial", "state", "repeats_done", "attempts", "note"),
+        *("confirmed_rank", "confirmed_n"),
+    )
 )
 
 
@@ -61,6 +65,8 @@ def _roles(board: Leaderboard) -> dict[str, str]:
     if board.objective is not None:
         for suffix in ("_mean", "_ci95_low", "_ci95_high"):
             roles.setdefault(f"{board.objective}{suffix}", "score")
+            if f"confirmed{suffix}" in CONFIRMED_COLUMNS:
+                roles[f"confirmed{suffix}"] = "score"
         roles[board.objective] = "score"
     return roles
 

@@ -36,6 +36,7 @@ trials are shown below the ranked ones, never dropped.
 """
 # Of files that could not be used; the rest is counted.
 MAX_PROBLEMS = 10
+MAX_PROBLEM_CHARS = 500
 
 
 def run(argv: Sequence[str]) -> int:
@@ -145,7 +146,7 @@ def _complain(collection: Collection, unreachable: str | None) -> None:
             file=sys.stderr,
         )
     for problem in collection.problems[:MAX_PROBLEMS]:
-        print(f"problem: {one_line(problem)}", file=sys.stderr)
+        print(f"problem: {one_line(problem, MAX_PROBLEM_CHARS)}", file=sys.stderr)
     if len(collection.problems) > MAX_PROBLEMS:
         print(f"... and {len(collection.problems) - MAX_PROBLEMS} more problems", file=sys.stderr)
 

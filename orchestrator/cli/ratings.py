@@ -9,7 +9,7 @@ from orchestrator.cli.arguments import find_sweep, make_parser, results_hint, sh
 from orchestrator.cli.json_output import print_json
 from orchestrator.contract.errors import EXIT_OK, UserError
 from orchestrator.domain.plain_text import one_line
-from orchestrator.usecases.ratings import write_sheet
+from orchestrator.usecases.ratings import Sheet, write_sheet
 
 DESCRIPTION = """\
 Write what a sweep's trials answered (their responses.jsonl) into a CSV for a
@@ -57,10 +57,7 @@ def run(argv: Sequence[str]) -> int:
         print_json("ratings", {"sweep": sweep.name, **vars(sheet)})
     else:
         path = show_path(sheet.path)
-        print(
-            f"{path}: {sheet.n_rows} answers to rate, standing for {sheet.n_answers} of "
-            f"{sheet.n_trials} trials"
-        )
+        print(f"{path}: {_tell_rows(sheet)}")
         if sheet.n_rated:
             print(f"{sheet.n_rated} that {one_line(options.rater, 40)} has rated are left out")
         print("Fill in the column rating, 0 (useless) to 5 (perfect), and your name; then:")
@@ -70,3 +67,13 @@ def run(argv: Sequence[str]) -> int:
     if len(sheet.problems) > MAX_PROBLEMS:
         print(f"... and {len(sheet.problems) - MAX_PROBLEMS} more problems", file=sys.stderr)
     return EXIT_OK
+
+
+def _tell_rows(sheet: Sheet) -> str:
+    """Say how many answers are to be rated, and of how many trials."""
+    trials = f"{sheet.n_trials} trial{'s' * (sheet.n_trials != 1)}"
+    to_rate = f"{sheet.n_rows} answer{'s' * (sheet.n_rows != 1)} to rate"
+    n_equal = sheet.n_answers - sheet.n_rows - sheet.n_rated
+    if not n_equal:
+        return f"{to_rate}, of {trials}"
+    return f"{to_rate}; {trials} gave {sheet.n_answers}, and equal ones are one row"

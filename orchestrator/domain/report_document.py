@@ -43,9 +43,11 @@ class Contender:
     metrics: Sequence[ShownValue]
     """Other metrics of its first trial."""
     command: str
-    """Runs that trial again and compares the numbers."""
+    """Runs that trial again and compares the numbers; empty where nothing here can run it."""
     script: str
-    """The trial's own script, relative to the sweep's folder."""
+    """The trial's own script, relative to the sweep's folder; empty likewise."""
+    fresh: Sequence[ShownValue] = ()
+    """What it came to on fresh seeds; empty if it did not run there."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class ReportDocument:
     """Every trial, as columns; see ``adapters.report_table``."""
     best: Contender | None = None
     """The first place; None if nothing is ranked."""
+    fresh: TextTable | None = None
+    """What configurations came to on fresh seeds; None without such runs."""
     tied: TextTable | None = None
     """Configurations that cannot be told from the first; None without any."""
     constants: Sequence[ShownValue] = ()

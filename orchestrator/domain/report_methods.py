@@ -35,7 +35,16 @@ _COST = (
 _ESTIMATE = "Attempts that run, or ended without a word, are counted up to their last heartbeat."
 _LUCK = (
     "The first place was chosen and measured on the same runs: of many alike, the luckiest comes "
-    "first. make confirm measures it again on fresh seeds."
+    "first."
+)
+_AGAIN = " make confirm measures it again on fresh seeds."
+_AGAIN_ELSEWHERE = " Only runs of it on fresh seeds would tell."
+
+
+_FRESH = (
+    "Runs on fresh seeds have no rank and are in no mean. confirmed_rank, confirmed_mean, its 95 % "
+    "interval (Student's) and confirmed_n are of them alone; confirmed_tie is the rank of the best "
+    "from which one cannot be told seed by seed (the 95 % interval of the mean difference holds 0)."
 )
 
 
@@ -63,5 +72,7 @@ def _paragraphs(board: Leaderboard) -> Iterator[str]:
     yield _COST
     if board.usage.is_estimate:
         yield _ESTIMATE
-    if board.leads:
-        yield _LUCK
+    if board.outcome.configurations:
+        yield _FRESH
+    elif board.leads:
+        yield _LUCK + (_AGAIN_ELSEWHERE if board.summary.is_imported else _AGAIN)

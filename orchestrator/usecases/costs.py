@@ -234,7 +234,8 @@ def _configuration_table(costs: Costs) -> TextTable:
     metrics = list(dict.fromkeys(name for one in best for name in one.metrics))[:MAX_METRICS]
     unit = "GPU-hours" if any(one.usage.gpu_hours for one in best) else None
     headers = ["rank", "trial", *(one_line(name, _MAX_CELL) for name in parameters)]
-    right = [True, False, *[True] * len(parameters)]
+    right = [True, False]
+    right += [not any(isinstance(one.parameters[n], str) for one in best) for n in parameters]
     objective = one_line(str(board.objective), _MAX_CELL)
     headers += [f"{objective} mean", "± 95%", "repeats"] if seeded else [objective]
     right += [True] * (3 if seeded else 1)

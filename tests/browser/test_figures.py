@@ -135,7 +135,7 @@ def test_parallel_coordinates_keep_what_passes_the_range(page: Page) -> None:
     assert "configurations pass; the best of them is" in said.inner_text()
     axis.focus()
     page.keyboard.press("Escape")
-    assert said.inner_text() == ""
+    assert said.inner_text() == "Point at a line to see which configuration it is."
     page.keyboard.press("ArrowUp")
     assert axis.get_attribute("aria-valuetext") != "all"
 
@@ -187,6 +187,49 @@ def test_curve_of_a_diverged_trial_ends_in_a_cross(browser: Browser, tmp_path: P
             "at('curves').querySelector('.js-plotly-plot').data.map((t) => t.marker.size)"
         )
         assert sizes == [[0, 8, 0, 0], [0, 0, 0, 0]]
+
+
+def test_fresh_runs_are_drawn_apart(browser: Browser, tmp_path: Path) -> None:
+    intervals = {
+        "objective": "loss_mean", "goal": "minimize", "trial": ["a", "b"], "rank": [1, 2],
+        "mean": [0.5, 0.6], "low": [0.4, 0.5], "high": [0.6, 0.7], "n": [2, 2], "n_all": [2, 2],
+        "is_tied": [True, True], "repeats": [[0.5], [0.6]], "label": [["lr 1"], ["lr 2"]],
+        "fresh": {"row": [1], "mean": [0.55], "low": [None], "high": [None], "n": [1],
+                  "rank": [None]},
+    }  # fmt: skip
+    curves = {
+        "keys": ["loss"], "log": [False], "range": [None],
+        "groups": ["best 1", "better half", "worse half", "running", "not finished",
+                   "done without a rank", "on fresh seeds"],
+        "trial": ["a", "b"], "group": [0, 6], "rank": [1, None], "state": ["done", "done"],
+        "series": [{"trial": [0, 1], "step": [[1, 2], [1, 2]], "value": [[3, 2], [3, 1]]}],
+    }  # fmt: skip
+    path = write_page(tmp_path / "fresh.html", {"intervals": intervals, "curves": curves})
+    with open_page(browser, path, viewport={"width": 1000, "height": 900}) as opened:
+        page = opened.page
+        for theme in ("light", "dark"):
+            page.evaluate("(theme) => drawAll(theme)", theme)
+            names = page.locator("#curves .legendtext").all_text_contents()
+            assert names == ["best 1", "on fresh seeds"]
+            names = page.locator("#intervals .legendtext").all_text_contents()
+            assert names == ["each repeat", "tied with the first", "on fresh seeds"]
+        hover(page, "intervals", "b, on fresh seeds", "mean 0.55", "no interval", curve=2)
+
+
+def test_words_behind_bars_are_not_cut_off_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    share = {"name": ["lr", "width"], "share": [0.57, 0.43], "correlation": [None, None],
+             "direction": ["best median at 0.001, between the ends", "no clear trend"],
+             "is_sure": [True, False]}  # fmt: skip
+    path = write_page(tmp_path / "importance.html", {"importance": share})
+    for width in (400, 700, 1400):
+        with open_page(browser, path, viewport={"width": width, "height": 900}) as opened:
+            opened.page.evaluate("drawAll('light')")
+            texts = opened.page.locator("#importance .bartext")
+            assert texts.count() == 2
+            for text in texts.all():
+                box = text.bounding_box()
+                assert box is not None
+                assert box["x"] + box["width"] <= width
 
 
 def test_foreign_texts_are_shown_as_they_are(browser: Browser, tmp_path: Path) -> None:

@@ -660,3 +660,12 @@ def test_rank_trials_any_values_turned_around_give_the_same_order(rows, seeded, 
             value = rows[int(name.partition("-")[0])][1]
             assert type(value) in (int, float)
             assert math.isfinite(value)
+
+
+def test_rank_trials_only_configuration_is_clear_of_nothing_and_says_so():
+    board = rank(configuration(0, 1, [1.0, 1.01, 1.02]), SEEDED)
+    assert board.standing.certainty is Certainty.CLEAR
+    assert board.standing.words == (
+        "The first place is clear for want of others: one configuration is ranked, by its 3 "
+        "repeats; make confirm reruns the best on fresh seeds."
+    )

@@ -219,7 +219,8 @@ def test_commands_tell_people_and_programs(sweep, tmp_path, capsys, monkeypatch)
     assert cli.run(["ratings", "demo", "--rater", "ann"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == (
-        "results/demo/rating-sheet.csv: 3 answers to rate, standing for 4 of 2 trials"
+        "results/demo/rating-sheet.csv: 3 answers to rate; 2 trials gave 4, and equal ones are one "
+        "row"
     )
     assert said[-1] == "make collect SWEEP=demo RATINGS=results/demo/rating-sheet.csv"
     fill_in(sweep.rating_sheet, lambda row: "9" if row["answer"] == "same" else "2")
@@ -243,3 +244,9 @@ def test_commands_tell_people_and_programs(sweep, tmp_path, capsys, monkeypatch)
     }
     assert cli.run(["ratings", "demo", "--prompts", "0"]) == 2
     assert cli.run(["ratings", "demo", "lr=1"]) == 2
+
+
+def test_command_tells_how_many_answers_there_are_where_none_are_equal(sweep, capsys):
+    answer(sweep.trial(B), p1="other", p2="b")
+    assert cli.run(["ratings", "demo", "--results", os.path.dirname(sweep.root)]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(": 4 answers to rate, of 2 trials")

@@ -6,6 +6,12 @@ const TABLE = (() => {
   const record = JSON.parse(document.getElementById("table-data").textContent);
   const columns = record.columns.map((column) => new CELLS.Column(column));
   const byName = new Map(columns.map((column) => [column.name, column]));
+  // On a phone what is ranked comes before how.
+  if (window.innerWidth < 640) {
+    for (const name of ["tie", "pareto", "partial"]) {
+      if (byName.has(name)) byName.get(name).shown = false;
+    }
+  }
   const shownAtFirst = columns.map((column) => column.shown);
   const state = {
     search: "",
@@ -83,7 +89,8 @@ const TABLE = (() => {
     for (const column of columns.filter((it) => it.shown)) {
       const isSorted = state.sort !== null && state.sort.column === column;
       const direction = isSorted && state.sort.isDescending ? "descending" : "ascending";
-      const sortButton = button(column.label, () => sortBy(column), { class: "sort", dir: "auto" });
+      const sortButton = button("", () => sortBy(column), { class: "sort", dir: "auto" });
+      sortButton.append(...breakable(column.label));
       if (column.label !== column.name) sortButton.title = CELLS.plain(column.name);
       const attributes = {
         scope: "col",
@@ -94,6 +101,15 @@ const TABLE = (() => {
       filters.append(element("td", { class: headClass(column) }, filterInput(column)));
     }
     parts.head.replaceChildren(names, filters);
+  }
+
+  // A name that may break in two, behind what parts its words and near the middle.
+  function breakable(name) {
+    const ends = [...name.matchAll(/[_./]+(?=[^_./])/g)].map((it) => it.index + it[0].length);
+    if (!ends.length) return [name];
+    const longer = (end) => Math.max(end, name.length - end);
+    const end = ends.reduce((a, b) => (longer(b) < longer(a) ? b : a));
+    return [name.slice(0, end), element("wbr"), name.slice(end)];
   }
 
   function headClass(column) {

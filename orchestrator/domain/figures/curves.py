@@ -17,7 +17,7 @@ MAX_KEYS = 3
 MAX_CURVE_POINTS = 60
 # Of the metrics that are not shown at first.
 MAX_OTHER_POINTS = 40
-_N_BEST, _N_WORST, _N_FAILED, _N_RUNNING, _N_UNRANKED = 60, 20, 40, 20, 40
+_N_BEST, _N_WORST, _N_FAILED, _N_RUNNING, _N_UNRANKED, _N_FRESH = 60, 20, 40, 20, 40, 20
 # In this order they are looked for when the objective itself has no curve, and beside it.
 _TELLING = ("loss", "perplexity", "error", "accuracy", "acc", "score", "reward", "f1")
 # Curves fall so steeply at first that what matters is pressed onto a line: the axis shows the rest.
@@ -25,6 +25,7 @@ _FIRST_SHARE = 0.1
 
 # Of trials without a rank, by state; any other did not finish.
 _GROUPS_BELOW = {TrialState.RUNNING.value: 3, TrialState.DONE.value: 5}
+_FRESH_GROUP = 6
 
 # By trial, then by metric: (step, value) by step, a value that is not finite as null.
 Curve = Sequence[tuple[int, float | None]]
@@ -35,8 +36,8 @@ def choose_trials(board: Leaderboard) -> tuple[list[str], str]:
     """Pick whose curves are shown, and say by which rule; all where they are few.
 
     The best 60, the worst 20, up to 40 that did not finish, 40 that are done without a rank
-    (diverged ones; not those on fresh seeds) and 20 that run, each evenly spread by number, and an
-    even spread of the others by rank, 200 in all.
+    (diverged ones), 20 on fresh seeds and 20 that run, each evenly spread by number, and an even
+    spread of the others by rank, 200 in all.
     """
     frame = board.frame
     names = frame["trial"].tolist()
@@ -55,21 +56,27 @@ def choose_trials(board: Leaderboard) -> tuple[list[str], str]:
         for name, state in zip(names[board.n_ranked :], states[board.n_ranked :], strict=True)
         if state is TrialState.DONE and name not in board.fresh
     ]
-    n_all = len(ranked) + len(rest) + len(unranked)
+    fresh = [
+        name
+        for name, state in zip(names, states, strict=True)
+        if state is TrialState.DONE and name in board.fresh
+    ]
+    n_all = len(ranked) + len(rest) + len(unranked) + len(fresh)
     if n_all <= MAX_TRIALS:
-        return [*ranked, *running, *failed, *unranked], ""
+        return [*ranked, *running, *failed, *unranked, *fresh], ""
     failed, running = _spread(failed, _N_FAILED), _spread(running, _N_RUNNING)
-    unranked = _spread(unranked, _N_UNRANKED)
-    room = MAX_TRIALS - len(failed) - len(running) - len(unranked)
+    unranked, fresh = _spread(unranked, _N_UNRANKED), _spread(fresh, _N_FRESH)
+    room = MAX_TRIALS - len(failed) - len(running) - len(unranked) - len(fresh)
     if len(ranked) > room:
         best, worst = ranked[:_N_BEST], ranked[-_N_WORST:]
         between = _spread(ranked[_N_BEST:-_N_WORST], room - _N_BEST - _N_WORST)
         ranked = [*best, *between, *worst]
-    chosen = [*ranked, *running, *failed, *unranked]
+    chosen = [*ranked, *running, *failed, *unranked, *fresh]
     parts = [f"the best {_N_BEST}, the worst {_N_WORST}"] if len(ranked) < board.n_ranked else []
     parts += [f"{len(failed)} that did not finish"] if failed else []
     parts += [f"{len(running)} that run"] if running else []
     parts += [f"{len(unranked)} that are done without a rank"] if unranked else []
+    parts += [f"{len(fresh)} on fresh seeds"] if fresh else []
     rule = f" Shown are {len(chosen)} of {n_all:,} trials: {', '.join(parts)}"
     rule += ", the others evenly by rank." if len(ranked) < board.n_ranked else ", all others."
     return chosen, rule
@@ -159,7 +166,7 @@ def build_curves(
         return Figure("curves", title, caption, {"reason": reason})
     n_best = max(1, min(10, round(board.n_ranked / 10)))
     names_of_groups = [f"best {n_best}", "better half", "worse half", "running", "not finished"]
-    names_of_groups.append("done without a rank")
+    names_of_groups += ["done without a rank", "on fresh seeds"]
     groups, ranks = _groups(board, n_best)
     states = dict(zip(board.frame["trial"].tolist(), board.frame["state"].tolist(), strict=True))
     series: list[dict[str, list[object]]] = []
@@ -191,10 +198,8 @@ def build_curves(
     counts = Counter(groups[name] for name in shown)
     if counts[_GROUPS_BELOW[TrialState.DONE.value]]:
         caption += " Of trials done without a rank a cross ends what is finite, as before NaN."
-    words = ", ".join(
-        f"{counts[group]} of the {name}"
-        for group, name in enumerate(names_of_groups)
-        if counts[group]
+    words = "; ".join(
+        f"{name}: {counts[group]}" for group, name in enumerate(names_of_groups) if counts[group]
     )
     table = f"{len(shown)} trials have curves of {', '.join(names)}. By group: {words}."
     return Figure("curves", title, caption, data, table)
@@ -209,6 +214,8 @@ def _groups(board: Leaderboard, n_best: int) -> tuple[dict[str, int], dict[str, 
     ):
         if row < board.n_ranked:
             groups[name] = 0 if row < n_best else 1 if row < board.n_ranked / 2 else 2
+        elif name in board.fresh and state == TrialState.DONE.value:
+            groups[name] = _FRESH_GROUP
         else:
             groups[name] = _GROUPS_BELOW.get(state, 4)
     return groups, dict(zip(frame["trial"].tolist(), cells(frame["rank"]), strict=True))

@@ -20,6 +20,8 @@ from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.sweep_summary import MAXIMIZE
 from orchestrator.domain.trial_files import TrialFiles
 
+# In place of a state; such trials count for nothing but the confirmation.
+FRESH = "fresh seed"
 _ENDED_BADLY = (TrialState.FAILED, TrialState.LOST, TrialState.CANCELLED)
 
 
@@ -69,6 +71,9 @@ def build_history(board: Leaderboard, trials: Mapping[str, TrialFiles], now_s: f
         "end_s": round(max(point[0] for point in points) - origin_s),
         "failed_t": sorted(round(time_s - origin_s) for time_s in badly),
     }
+    n_fresh = sum(point[4] == FRESH for point in points)
+    if n_fresh:
+        caption += f" The {n_fresh:,} runs on fresh seeds have no part in it."
     if badly:
         caption += f" Ticks at the lower edge: {len(badly):,} trials that ended without a value."
     first, last = best[0], best[-1]
@@ -99,8 +104,11 @@ def _collect_points(
         if time_s is None:
             continue
         if value is not None:
-            is_done = state == TrialState.DONE.value and not no_rank
-            points.append((time_s, value, one_line(name, MAX_CHARS), is_done, state))
+            is_done = state == TrialState.DONE.value
+            shown = FRESH if is_done and name in board.fresh else state
+            points.append(
+                (time_s, value, one_line(name, MAX_CHARS), is_done and not no_rank, shown)
+            )
         elif TrialState(state) in _ENDED_BADLY:
             badly.append(time_s)
     return points, badly

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from orchestrator.domain.figure import Figure
 from orchestrator.domain.figures.columns import (
     MAX_CHARS,
@@ -26,6 +28,7 @@ from orchestrator.domain.sweep_summary import MAXIMIZE, MINIMIZE
 
 N_INTERVALS = 20
 _NOTHING_RANKED = "Nothing is ranked yet."
+_ONE_RANKED = "Only one configuration is ranked, so there is nothing to compare it with."
 
 
 def build_intervals(board: Leaderboard) -> Figure | None:
@@ -34,20 +37,23 @@ def build_intervals(board: Leaderboard) -> Figure | None:
         return None
     title = f"The best {N_INTERVALS} and their noise"
     caption = (
-        "Mean over repeats with its 95 % confidence interval, and each repeat's value as a small "
-        "point. Where intervals overlap much, the order may be chance."
+        "Mean over repeats with its 95 % confidence interval, and each repeat's value as a thin "
+        "line. Where intervals overlap much, the order may be chance."
     )
     leads = list(board.leads[:N_INTERVALS])
     frame, name = board.frame, board.objective
     if not leads:
         return Figure("intervals", title, caption, {"reason": _NOTHING_RANKED})
     lead = frame.iloc[leads]
-    title = title if len(leads) == N_INTERVALS else f"The best {len(leads)} and their noise"
+    if len(leads) < N_INTERVALS:
+        title = (
+            f"The best {len(leads)} and their noise" if len(leads) > 1 else "The best and its noise"
+        )
     ends = [*board.leads[1 : len(leads) + 1], board.n_ranked][: len(leads)]
     values = numbers(frame[name])
     ties = cells(lead["tie"]) if "tie" in frame else [None] * len(leads)
     ranks = cells(lead["rank"])
-    data = {
+    data: dict[str, Any] = {
         "objective": f"{name}_mean",
         "goal": board.summary.goal,
         "trial": cells(lead["trial"]),
@@ -63,15 +69,43 @@ def build_intervals(board: Leaderboard) -> Figure | None:
             for start, end in zip(leads, ends, strict=True)
         ],
         "label": [_label(board, row) for row in leads],
+        "fresh": _fresh(lead),
     }
     n_tied = sum(data["is_tied"])
     table = f"The first has {name}_mean {spell(data['mean'][0])}"
-    if "tie" in frame:
-        caption += " Coloured: what cannot be told from the first, which is a tie."
+    if n_tied > 1:
+        caption += " Diamonds: what cannot be told from the first, which is a tie."
         table += f"; {n_tied} of the best {len(leads)} are tied with it, itself included"
+    elif "tie" in frame and len(leads) > 1:
+        table += "; none is tied with it"
+    if data["fresh"]:
+        caption += (
+            " Squares: the means of the runs on fresh seeds, which had no part in the choice, with "
+            "their intervals."
+        )
+        table += f"; on fresh seeds {len(data['fresh']['row'])} of them were run"
     if None in data["low"]:
         caption += " Without an interval: one repeat only."
     return Figure("intervals", title, caption, data, table + ".")
+
+
+def _fresh(lead: pd.DataFrame) -> dict[str, Any]:
+    """Return what came of runs on fresh seeds, by place in the figure; empty without any."""
+    if "confirmed_mean" not in lead:
+        return {}
+    means = numbers(lead["confirmed_mean"])
+    rows = [row for row, mean in enumerate(means) if mean is not None]
+    columns = {"mean": means}
+    columns["low"], columns["high"] = (
+        numbers(lead[f"confirmed_ci95_{end}"]) for end in ("low", "high")
+    )
+    columns["n"], columns["rank"] = (cells(lead[f"confirmed_{name}"]) for name in ("n", "rank"))
+    if not rows:
+        return {}
+    return {
+        "row": rows,
+        **{name: [column[row] for row in rows] for name, column in columns.items()},
+    }
 
 
 def build_distribution(board: Leaderboard) -> Figure:
@@ -84,6 +118,8 @@ def build_distribution(board: Leaderboard) -> Figure:
     ranked = ranked_rows(board, sys.maxsize)
     if not ranked.values:
         return Figure("distribution", title, caption, {"reason": _NOTHING_RANKED})
+    if len(ranked.values) == 1:
+        return Figure("distribution", title, caption, {"reason": _ONE_RANKED})
     every = sorted(ranked.values, reverse=not ranked.is_minimized)
     n = len(every)
     kept = pick_evenly(n, 600)
@@ -134,6 +170,10 @@ def build_pareto(board: Leaderboard, wall_hours: Mapping[str, float]) -> Figure:
     if not points:
         reason = "What the trials took is not known: their attempts do not say how long they ran."
         return Figure("pareto", title, caption, {"reason": reason})
+    if len(points) == 1:
+        few = f"Only one configuration has a known {column}."
+        reason = _ONE_RANKED if len(spent) == 1 else few
+        return Figure("pareto", title, caption, {"reason": reason})
     x, y, rows = (list(each) for each in zip(*points, strict=True))
     is_ranks_front = len(board.objectives) < 2 and column in dict(board.front)
     front = _front(board, x, y, rows, True, ranked.is_minimized, is_ranks_front)
@@ -141,10 +181,10 @@ def build_pareto(board: Leaderboard, wall_hours: Mapping[str, float]) -> Figure:
         caption += f" Not drawn: {len(spent) - len(points)} whose {column} is not known."
     view = fit_view(y, ranked.is_minimized)
     cheap, best = front[0], front[-1]
-    table = (
-        f"{len(front)} of {len(x):,} are on the front, from {spell(y[cheap])} for "
-        f"{spell(x[cheap])} {unit} to {spell(y[best])} for {spell(x[best])} {unit}."
-    )
+    ends = [f"{spell(y[at])} for {spell(x[at])} {unit}" for at in (cheap, best)]
+    table = f"{len(front)} of {len(x):,} are on the front, from {ends[0]} to {ends[1]}."
+    if len(front) == 1:
+        table = f"One of {len(x):,} is on the front, {ends[0]}: the best is the cheapest, too."
     names = {"x_name": column, "unit": unit, "y_name": ranked.label}
     goals = {"goal": board.summary.goal, "x_goal": MINIMIZE}
     data, left_out = _draw_front(board, x, y, rows, front)

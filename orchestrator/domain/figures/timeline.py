@@ -116,7 +116,8 @@ def build_timeline(
     table = f"{len(bars):,} attempts: {ended}; at most {max(running):,} at once"
     if gaps:
         middle = sorted(gaps)[len(gaps) // 2]
-        table += f"; {len(gaps):,} went on after a gap of {middle / 60:,.0f} min (median)"
+        length = f"{middle:.0f} s" if middle < 90 else f"{middle / 60:,.0f} min"
+        table += f"; {len(gaps):,} went on after a gap of {length} (median)"
     return Figure("timeline", title, caption, data, table + ".")
 
 

@@ -75,7 +75,7 @@ def test_build_curves_groups_by_rank_and_state():
     curves = {t.name: {"loss": [(1, 3.0), (2, 1 / 3)]} for t in trials}
     data = build_curves(board_of(trials), curves, ["loss"], "", 0).data
     assert data["groups"] == ["best 1", "better half", "worse half", "running", "not finished",
-                              "done without a rank"]  # fmt: skip
+                              "done without a rank", "on fresh seeds"]  # fmt: skip
     assert data["group"] == [0, 1, 2, 2, 4]
     assert data["rank"] == [1, 2, 3, 4, None]
     assert data["series"][0]["value"][0] == [3.0, 0.333333]
@@ -94,7 +94,7 @@ def test_build_curves_of_diverged_trials_are_a_group_of_their_own():
         "not finished", "done without a rank", "done without a rank"
     ]  # fmt: skip
     assert figure.data["series"][0]["value"][3] == [3.0, None]
-    assert "2 of the done without a rank" in figure.table
+    assert "done without a rank: 2" in figure.table
     assert "a cross ends what is finite" in figure.caption
 
 

@@ -42,9 +42,11 @@ def test_build_pareto_over_repeats_is_the_mean_cost():
     trials = [
         trial(1, 1.0, [attempt(wall_s=3600)], lr=1, seed=0),
         trial(2, 2.0, [attempt(wall_s=7200)], lr=1, seed=1),
+        trial(3, 9.0, [attempt(wall_s=1800)], lr=2, seed=0),
+        trial(4, 9.0, [attempt(wall_s=1800)], lr=2, seed=1),
     ]
     figure = build_pareto(board_of(trials, seeded=True), {})
-    assert (figure.data["x"], figure.data["y"]) == ([3.0], [1.5])
+    assert (figure.data["x"], figure.data["y"]) == ([3.0, 1.0], [1.5, 9.0])
 
 
 def test_build_pareto_of_unknown_lengths_says_why():
@@ -85,3 +87,20 @@ def test_build_objectives_only_of_several():
     assert build_objectives(board_of(trials)) is None
     data = build_objectives(board_of(trials, more=[("speed", "maximize")])).data
     assert sorted(data["trial"][i] for i in data["front"]) == ["00000-aaaa", "00001-aaaa"]
+
+
+def test_build_pareto_of_one_that_is_best_and_cheapest_says_so():
+    trials = [trial(i, float(i), [attempt(wall_s=3600 * i)], lr=i) for i in (1, 2)]
+    figure = build_pareto(board_of(trials), {})
+    assert figure.data["front"] == [0]
+    assert figure.table == "One of 2 is on the front, 1 for 2 EUR: the best is the cheapest, too."
+
+
+def test_figures_of_one_configuration_compare_it_with_nothing():
+    trials = [trial(i, 1.0 + i, [attempt()], lr=1, seed=i) for i in (1, 2)]
+    board = board_of(trials, seeded=True)
+    for figure in (build_pareto(board, {}), build_distribution(board)):
+        assert figure.data["reason"].startswith("Only one configuration is ranked")
+    intervals = build_intervals(board)
+    assert intervals.title == "The best and its noise"
+    assert intervals.table == "The first has loss_mean 2.5."

@@ -134,7 +134,7 @@ const FIGURE_KIT = (() => {
   }
 
   function objectiveAxis(theme, title, view, more = {}) {
-    const log = view.log ? { type: "log", dtick: "D2" } : {};
+    const log = view.log ? { type: "log", dtick: "D2", tickformat: "~g" } : {};
     const range = view.range ? { range: view.log ? view.range.map(Math.log10) : view.range } : {};
     return axis(theme, view.log ? `${title} (log)` : title, { ...log, ...range, ...more });
   }
@@ -150,7 +150,10 @@ const FIGURE_KIT = (() => {
     }
     const few = param.levels && param.levels.length <= 6 ? param.levels : null;
     const ticks = few ? { tickvals: few, ticktext: few.map(brief) } : {};
-    const log = param.log ? { type: "log", ...(few ? {} : { dtick: 1 }) } : {};
+    // Powers of ten as people write them: 1e-5 of a learning rate, 1000 of steps.
+    const isSmall = param.log && Math.max(...values(param)) < 0.1;
+    const powers = { dtick: 1, tickformat: isSmall ? "~e" : "~g" };
+    const log = param.log ? { type: "log", ...(few ? {} : powers) } : {};
     const title = cut(param.name, 40) + (param.log ? " (log)" : "");
     return axis(theme, title, { nticks: 5, ...log, ...ticks, ...more });
   }

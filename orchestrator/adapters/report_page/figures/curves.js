@@ -10,16 +10,19 @@
     ["green", 1.6, "dot"],
     ["red", 1.6, "dash"],
     ["purple", 1.6, "dashdot"],
+    ["text", 0.9, "dot"], // which stands out from every page
   ];
   // Done without a rank: most diverged, so the last finite value before another is crossed.
   const CROSSED = 5;
+  const FRESH = 6;
 
   FIGURES.curves = (element, data, given) => {
     const theme = kit.readTheme(given);
     if (!kit.clear(element, data)) return Promise.resolve();
     const draw = (chosen) => {
       kit.removePlots(element);
-      const groups = [...data.groups.keys()].reverse();
+      // The best over the others, and over them what is thin and dotted.
+      const groups = [...data.groups.keys()].reverse().sort((a, b) => (a === FRESH) - (b === FRESH));
       const traces = groups.map((group) => groupLines(data, chosen, group, theme));
       const layout = kit.layout(theme, 420, {
         xaxis: kit.axis(theme, "step"),
@@ -27,9 +30,6 @@
           log: data.log[chosen],
           range: data.range[chosen],
         }),
-        legend: {
-          orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "reversed",
-        },
       });
       return kit.plot(element, traces.filter((trace) => trace.x.length), layout);
     };
@@ -62,9 +62,10 @@
       sizes.push(0);
       hovertext.push("");
     });
-    const pale = group === 1 || group === 2 ? 0.55 : 0.9;
+    const pale = group === 1 || group === 2 ? 0.55 : group === FRESH ? 0.7 : 0.9;
     return {
       name: data.groups[group],
+      legendrank: group + 1,
       mode: group === CROSSED ? "lines+markers" : "lines",
       x,
       y,
@@ -72,8 +73,8 @@
       hoverinfo: "text",
       connectgaps: false,
       opacity: pale,
-      line: { color: theme.colors[color], width, dash },
-      marker: { color: theme.colors[color], symbol: "x", size: sizes, line: { width: 0 } },
+      line: { color: theme.colors[color] || theme[color], width, dash },
+      marker: { color: theme.colors[color] || theme[color], symbol: "x", size: sizes, line: { width: 0 } },
     };
   }
 })();

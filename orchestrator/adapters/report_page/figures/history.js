@@ -8,6 +8,7 @@
     failed: ["red", "x"],
     lost: ["purple", "triangle-down-open"],
     interrupted: ["orange", "triangle-up-open"],
+    "fresh seed": ["text", "circle-open"],
   };
 
   FIGURES.history = (element, data, given) => {
@@ -28,7 +29,8 @@
   function statePoints(data, state, code, ms, theme) {
     const [color, symbol] = LOOKS[state] || ["grey", "square-open"];
     const rows = [...data.state.keys()].filter((row) => data.state[row] === code);
-    const note = state === "done" ? "" : `${state}: its last report, not ranked`;
+    const notes = { done: "", "fresh seed": "on a fresh seed, to confirm; not ranked" };
+    const note = notes[state] ?? `${state}: its last report, not ranked`;
     return {
       name: state,
       mode: "markers",
@@ -39,7 +41,7 @@
         return kit.lines(data.trial[row], value, note, `${kit.utc(ms(data.t[row]))} UTC`);
       }),
       hoverinfo: "text",
-      marker: { color: theme.colors[color], symbol, size: 6, opacity: state === "done" ? 0.6 : 1 },
+      marker: { color: theme.colors[color] || theme[color], symbol, size: 6, opacity: state === "done" ? 0.6 : 1 },
     };
   }
 

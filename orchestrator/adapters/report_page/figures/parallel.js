@@ -7,7 +7,7 @@
 (() => {
   const kit = FIGURE_KIT;
   const SVG = "http://www.w3.org/2000/svg";
-  const [TOP, BOTTOM, SIDE, HEIGHT, LEAST_GAP] = [44, 18, 60, 400, 96];
+  const [TOP, BOTTOM, SIDE, HEIGHT, LEAST_GAP] = [44, 18, 60, 400, 84];
   const STEP = 0.05;
 
   FIGURES.parallel = (element, data, given) => {
@@ -50,7 +50,7 @@
     view.canvas.style.cssText = "position:absolute;left:0;top:0";
     view.svg.style.cssText = "position:relative;display:block;touch-action:pan-y";
     view.said.className = "figure-said";
-    view.said.style.cssText = "min-height:3em;margin:.25rem 0";
+    view.said.style.cssText = "min-height:3em;margin:.25rem 0;font-size:.9rem";
     view.said.setAttribute("aria-live", "polite");
     view.frame.append(view.canvas, view.svg);
     element.append(view.frame, view.said);
@@ -349,7 +349,7 @@
     }
     const n = view.kept.length;
     const all = data.y.length;
-    if (n === all) view.said.textContent = "";
+    if (n === all) view.said.textContent = "Point at a line to see which configuration it is.";
     else if (!n) view.said.textContent = `None of ${all} configurations pass through all ranges.`;
     else {
       const best = Math.min(...view.kept);

@@ -11,12 +11,15 @@
     const rows = [...data.name.keys()];
     const percent = (row) => (data.share[row] === null ? "" : `${Math.round(100 * data.share[row])} %`);
     const words = (row) => [percent(row), data.direction[row]].filter(Boolean).join(", ");
+    // Where there is no room behind the bars the caption has the words.
+    const isRoomy = element.clientWidth >= 640;
+    const shown = (row) => (isRoomy ? kit.cut(words(row), 60) : percent(row) || "not known");
     const trace = {
       type: "bar",
       orientation: "h",
       x: rows.map((row) => data.share[row] ?? 0),
       y: rows,
-      text: rows.map((row) => kit.esc(kit.cut(words(row), 60))),
+      text: rows.map((row) => kit.esc(shown(row))),
       textposition: "outside",
       textfont: { color: theme.text },
       cliponaxis: false,
@@ -32,7 +35,7 @@
     const layout = kit.layout(theme, 90 + 30 * rows.length, {
       xaxis: kit.axis(theme, "share of importance", {
         // Room for the words behind the longest bar.
-        range: [0, Math.min(1.9 * most, most + 1)],
+        range: [0, isRoomy ? Math.min(1.9 * most, most + 1) : 1.25 * most],
         // A share ends at 1, and so do the ticks.
         tickvals: [...Array(21).keys()].map((i) => i * apart).filter((at) => at < 1.001),
         tickformat: ".0%",
@@ -176,8 +179,8 @@
     const axes = {};
     const traces = data.maps.flatMap((map, index) => {
       const ids = subplot(axes, index, columns, rows, theme, {
-        x: cellAxis(theme, map.x, map.x_names, map.x_edges),
-        y: cellAxis(theme, map.y, map.y_names, map.y_edges),
+        x: cellAxis(theme, map.x, map.x_names, map.x_edges, element.clientWidth / columns < 440 ? 5 : 2),
+        y: cellAxis(theme, map.y, map.y_names, map.y_edges, 2),
       });
       return [heatMap(data, map, theme, ids), heatStar(map, theme, ids)];
     });
@@ -199,10 +202,10 @@
     return kit.plot(element, traces, layout);
   };
 
-  // Ticks in the middle of cells of one value, and at every other edge of those of a span.
-  function cellAxis(theme, name, names, edges) {
+  // Ticks in the middle of cells of one value, and at some of the edges of those of a span.
+  function cellAxis(theme, name, names, edges, every) {
     const marks = edges ? edges.map(kit.brief) : names.map((text) => kit.cut(text, 20));
-    const shown = [...marks.keys()].filter((index) => !edges || index % 2 === 0);
+    const shown = [...marks.keys()].filter((index) => !edges || index % every === 0);
     return kit.axis(theme, kit.cut(name, 40), {
       tickvals: shown.map((index) => (edges ? index - 0.5 : index)),
       ticktext: shown.map((index) => kit.esc(marks[index])),
@@ -213,7 +216,6 @@
   }
 
   function heatMap(data, map, theme, ids) {
-    const isRoomy = map.x_names.length * map.y_names.length <= 40;
     const tell = (row, column) =>
       kit.lines(
         `${map.x} ${map.x_names[column]}`,
@@ -231,8 +233,13 @@
       hoverongaps: false,
       hovertext: map.median.map((line, row) => line.map((_, column) => tell(row, column))),
       hoverinfo: "text",
-      ...(isRoomy ? { text: map.median.map((line) => line.map(short)), texttemplate: "%{text}" } : {}),
+      ...(isRoomy(map) ? { text: map.median.map((line) => line.map(short)), texttemplate: "%{text}" } : {}),
     };
+  }
+
+  // Few cells have room for their values.
+  function isRoomy(map) {
+    return map.x_names.length * map.y_names.length <= 40;
   }
 
   function short(value) {
@@ -241,11 +248,12 @@
 
   function heatStar(map, theme, ids) {
     const [x, y] = map.best;
+    const [right, up] = isRoomy(map) ? [-0.33, 0.3] : [0, 0]; // beside a value
     return {
       ...ids,
       mode: "markers",
-      x: x < 0 || y < 0 ? [] : [x - 0.33],
-      y: x < 0 || y < 0 ? [] : [y + 0.3],
+      x: x < 0 || y < 0 ? [] : [x + right],
+      y: x < 0 || y < 0 ? [] : [y + up],
       hovertext: ["here is the best configuration"],
       hoverinfo: "text",
       marker: star(theme),

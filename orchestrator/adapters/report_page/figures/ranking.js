@@ -12,12 +12,15 @@
     const tied = rows.filter((row) => data.is_tied[row]);
     const others = rows.filter((row) => !data.is_tied[row]);
     const traces = [repeatPoints(data, rows, theme)];
-    if (tied.length) traces.push(means(data, tied, "tied with the first", "orange", "diamond", theme));
+    const first = tied.length > 1 ? "tied with the first" : "the first";
+    if (tied.length) traces.push(means(data, tied, first, "orange", "diamond", theme));
     if (others.length) {
       const name = tied.length ? "told from the first" : "mean and 95 % interval";
       traces.push(means(data, others, name, "blue", "circle", theme));
     }
-    const layout = kit.layout(theme, 120 + 22 * rows.length, {
+    const isFresh = Boolean(data.fresh?.row);
+    if (isFresh) traces.push(freshMeans(data.fresh, data, theme));
+    const layout = kit.layout(theme, 120 + (isFresh ? 28 : 22) * rows.length, {
       xaxis: kit.axis(theme, data.objective),
       yaxis: kit.axis(theme, "", {
         tickvals: rows,
@@ -43,6 +46,32 @@
       hovertext: rows.map((row) => describe(data, row)),
       hoverinfo: "text",
       marker: { color: theme.colors[color], symbol, size: 9 },
+    };
+  }
+
+  // A little below the means that chose the configuration.
+  function freshMeans(fresh, data, theme) {
+    const reach = (ends) => fresh.mean.map((mean, i) => Math.abs((ends[i] ?? mean) - mean));
+    return {
+      name: "on fresh seeds",
+      mode: "markers",
+      x: fresh.mean,
+      y: fresh.row.map((row) => row + 0.34),
+      error_x: {
+        type: "data", symmetric: false, array: reach(fresh.high), arrayminus: reach(fresh.low),
+        color: theme.colors.green, thickness: 1.5, width: 3,
+      },
+      hovertext: fresh.row.map((row, i) =>
+        kit.lines(
+          `${data.trial[row]}, on fresh seeds`,
+          `mean ${fresh.mean[i]}`,
+          fresh.low[i] === null ? "no interval" : `95 %: ${fresh.low[i]} to ${fresh.high[i]}`,
+          `${fresh.n[i]} runs`,
+          fresh.rank[i] === null ? "" : `rank ${fresh.rank[i]} there`,
+        ),
+      ),
+      hoverinfo: "text",
+      marker: { color: theme.colors.green, symbol: "square", size: 7 },
     };
   }
 
@@ -141,7 +170,10 @@
       },
     ];
     const layout = kit.layout(theme, 380, {
-      xaxis: kit.axis(theme, data.x_name + unit),
+      xaxis: kit.axis(theme, data.x_name + unit, {
+        // 0.00002 rather than 0.2 x 10^-4 of small change.
+        ...(Math.max(...data.x.map(Math.abs)) < 0.01 ? { tickformat: "~g", nticks: 6 } : {}),
+      }),
       yaxis: kit.objectiveAxis(theme, data.y_name, data.view),
     });
     return kit.plot(element, traces, layout);
