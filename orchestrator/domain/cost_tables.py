@@ -69,25 +69,36 @@ def part_table(economics: Economics) -> TextTable:
     goodput = economics.goodput
     names = [name for name, part in economics.parts.items() if part.n_attempts or name == RESULTS]
     parts = [economics.parts[name] for name in names]
+    are_open = [*(part.n_open > 0 for part in parts), goodput.n_open > 0]
     hours = show_parts([part.device_ms for part in parts], HOUR_MS, least=1)
     shares = show_parts([part.device_ms * 100 for part in parts], goodput.allocated_ms or 1, 1, 1)
-    columns = [[*(str(part.n_attempts) for part in parts), str(economics.n_attempts)], hours]
-    percent = [f"{share}%" for share in shares]
-    columns.append(percent if goodput.allocated_ms else ["-"] * len(hours))
+    percent = [
+        UNKNOWN if part.n_open and not part.device_ms else f"{share}%"
+        for part, share in zip(parts, shares, strict=False)
+    ]
+    columns = [
+        [*(str(part.n_attempts) for part in parts), str(economics.n_attempts)],
+        [at_least(*cell) for cell in zip(are_open, hours, strict=True)],
+        [*percent, f"{shares[-1]}%"] if goodput.allocated_ms else ["-"] * len(hours),
+    ]
     headers = ["where it went", "attempts", goodput.unit, "share"]
     for currency in economics.money:
-        columns.append(show_money_parts([(part.money or {}).get(currency, 0) for part in parts]))
+        amounts = [(part.money or {}).get(currency, 0) for part in parts]
+        # Of a part that has nothing to do with this currency nothing is open.
+        are_open_here = [
+            *(
+                is_open and currency in (p.money or {})
+                for p, is_open in zip(parts, are_open, strict=False)
+            ),
+            are_open[-1],
+        ]
+        cells = zip(are_open_here, show_money_parts(amounts), strict=True)
+        columns.append([at_least(*cell) for cell in cells])
         headers.append(one_line(currency, 12) or "cost")
     if not economics.money:
         columns.append([UNKNOWN] * len(hours))
         headers.append("cost")
     words = [PARTS[name] for name in names]
-    are_open = [*(part.n_open > 0 for part in parts), goodput.n_open > 0]
-    columns[1] = [at_least(*cell) for cell in zip(are_open, hours, strict=True)]
-    if economics.money:
-        columns[3:] = [
-            [at_least(*cell) for cell in zip(are_open, cells, strict=True)] for cells in columns[3:]
-        ]
     rows = list(zip([*words, "allocated in all"], *columns, strict=True))
     title = "Where it went" + (", so far" if economics.is_so_far else "")
     right = (False, *[True] * (len(headers) - 1))
@@ -250,10 +261,11 @@ def _part_notes(economics: Economics) -> list[str]:
     notes = []
     if goodput.allocated_ms:
         rate, per_hour = goodput.success_rate, goodput.done_per_hour or 0.0
+        most, least = ("at most ", "at least ") if goodput.n_open else ("", "")
         results = f"{per_hour:,.0f}" if per_hour >= 1000 else f"{per_hour:.3g}"
         notes.append(
-            f"Goodput {goodput.goodput:.1%}; lost {goodput.lost_share:.1%}; success rate "
-            f"{_share(rate)}; {results} results per {goodput.unit.removesuffix('s')}."
+            f"Goodput {most}{goodput.goodput:.1%}; lost {least}{goodput.lost_share:.1%}; "
+            f"success rate {_share(rate)}; {results} results per {goodput.unit.removesuffix('s')}."
         )
     if economics.parts[PREEMPTED].device_ms:
         notes.append("preempted: told to stop, also by a time limit, a budget or a canary's check.")
@@ -261,19 +273,20 @@ def _part_notes(economics: Economics) -> list[str]:
         notes.append("An attempt can be in several rows.")
     if economics.n_unpriced:
         notes.append(f"{one_line(economics.as_run.unknown_cost)}.")
-    notes += [f"{AT_LEAST.strip()}: {line}" for line in _open_notes(economics)]
+    if goodput.n_open:
+        notes.append(_open_note(economics))
     if economics.parts[UNFINISHED].device_ms:
         notes.append("What is in trials that are not finished may still become a result.")
     return notes
 
 
-def _open_notes(economics: Economics) -> list[str]:
-    """Say what attempts of which no end is known mean for the sums."""
-    lines = describe_open(economics.goodput.n_open)
-    if lines and economics.open_at_most_ms is not None:
+def _open_note(economics: Economics) -> str:
+    """Say what attempts of which no end is known mean for the sums; empty without any."""
+    note = describe_open(economics.goodput.n_open)
+    if note and economics.open_at_most_ms is not None:
         more = _hours(economics.open_at_most_ms / HOUR_MS)
-        lines[0] += f" It was {more} {economics.goodput.unit} more at most: until the next began."
-    return lines
+        note += f", and at most {more} {economics.goodput.unit} more, until the next began"
+    return f"{AT_LEAST.strip()}: {note}." if note else ""
 
 
 def at_least(is_at_least: bool, text: str) -> str:

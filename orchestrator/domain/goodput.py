@@ -333,21 +333,24 @@ def goodput_record(goodput: Goodput) -> dict[str, Any]:
     }
 
 
-def describe_open(n_open: int) -> list[str]:
-    """Say in a line what attempts without an end mean for the sums; no line without any."""
+def describe_open(n_open: int) -> str:
+    """Say what attempts without an end mean for the sums; empty without any."""
     if not n_open:
-        return []
-    ones, each = ("attempt", "it counts") if n_open == 1 else ("attempts", "each counts")
-    return [
-        f"{n_open:,} {ones} ended without a word: {each} up to the last sign of life, at least."
-    ]
+        return ""
+    count, its = (
+        ("attempt", "counts up to its") if n_open == 1 else ("attempts", "count up to their")
+    )
+    return (
+        f"{n_open:,} {count} ended without a word and {its} last sign of life: it was at least that"
+    )
 
 
 def describe_goodput(goodput: Goodput) -> list[str]:
     """Say in a few lines where the time went; no line before anything ran."""
     allocated = goodput.allocated_ms
+    is_least = [f"{describe_open(goodput.n_open)}."] if goodput.n_open else []
     if not allocated:
-        return describe_open(goodput.n_open)
+        return is_least
     about = "about " if goodput.is_estimate else ""
     hours = allocated / HOUR_MS
     amount = f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
@@ -358,7 +361,7 @@ def describe_goodput(goodput: Goodput) -> list[str]:
         part = goodput.parts_ms[name]
         if part and name != RESULTS:
             lines.append(f"  {part / allocated:6.1%}  {words}")
-    lines += describe_open(goodput.n_open)
+    lines += is_least
     p50, p99 = goodput.resume_percentile_s(50), goodput.resume_percentile_s(99)
     if p50 is not None and p99 is not None:
         lines.append(f"From an interruption to the next attempt: p50 {p50:.0f} s, p99 {p99:.0f} s.")

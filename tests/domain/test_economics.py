@@ -290,6 +290,7 @@ attempts = st.builds(
     claimed_at=moments,
     resumes_from=moments,
     start_up_s=st.none() | st.floats(0, 1e7),
+    reported_at=moments,
 )
 sweeps = st.lists(
     st.tuples(
@@ -320,6 +321,9 @@ def test_measure_economics_parts_add_up_to_what_collect_says(sweep, submitted_s)
     assert usage.cost.keys() == money.keys()
     for currency, amount in usage.cost.items():
         assert math.isclose(amount, money[currency] / NANO, rel_tol=1e-12, abs_tol=1e-6)
+    assert sum(part.n_attempts for part in economics.parts.values()) >= economics.n_attempts
+    assert sum(part.n_open for part in economics.parts.values()) == goodput.n_open
+    assert economics.as_run.is_at_least == (goodput.n_open > 0) == usage.is_estimate
     for way in (economics.as_run, economics.on_demand, economics.in_series):
         assert way.wall_s is None or way.wall_s >= 0
     kept = economics.parts["results"].device_ms + economics.parts["unfinished"].device_ms
@@ -374,8 +378,8 @@ def test_cost_tables_of_killed_attempts_say_at_least():
     assert rows["in results"] == ["1", "4.000", "99.5%", "4.00"]
     (note,) = [note for note in part_table(found).notes if note.startswith("≥")]
     assert note == (
-        "≥: 2 attempts ended without a word: each counts up to the last sign of life, at least. "
-        "It was 3.980 GPU-hours more at most: until the next began."
+        "≥: 2 attempts ended without a word and count up to their last sign of life: it was at "
+        "least that, and at most 3.980 GPU-hours more, until the next began."
     )
     ways = {row[0]: list(row[1:]) for row in way_table(found).rows}
     assert ways["GPU-hours"] == ["≥ 4.020", "4.000", "4.000"]
@@ -389,12 +393,12 @@ def test_cost_tables_of_a_trial_that_only_died_at_once_are_not_empty():
     found = measure_economics(lost, START_S, NOW_S)
     assert found.open_at_most_ms is None, "nothing bounds it"
     rows = {row[0]: list(row[1:]) for row in part_table(found).rows}
-    assert rows["killed or node failed, not saved"][:2] == ["1", "unknown"]
+    assert rows["killed or node failed, not saved"] == ["1", "unknown", "-", "unknown"]
     assert rows["allocated in all"][:2] == ["1", "unknown"]
     (note,) = [note for note in part_table(found).notes if note.startswith("≥")]
-    assert (
-        note
-        == "≥: 1 attempt ended without a word: it counts up to the last sign of life, at least."
+    assert note == (
+        "≥: 1 attempt ended without a word and counts up to its last sign of life: it was at least "
+        "that."
     )
     assert describe_goodput(found.goodput) == [note.removeprefix("≥: ")]
 
@@ -404,7 +408,5 @@ def test_goodput_of_killed_attempts_is_of_at_least_so_much():
     assert (found.n_open, found.is_estimate) == (2, True)
     lines = describe_goodput(found)
     assert lines[0].endswith("% of at least 4.02 GPU-hours is in results.")
-    assert (
-        "2 attempts ended without a word: each counts up to the last sign of life, at least."
-        in (lines)
-    )
+    words = "2 attempts ended without a word and count up to their last sign of life: it was at "
+    assert f"{words}least that." in lines
