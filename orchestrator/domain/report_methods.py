@@ -32,7 +32,11 @@ _COST = (
     "GPU-hours are the time of all attempts times their GPUs, lost work included; cost is that "
     "time times the price that the partition's profile had when the attempt was submitted."
 )
-_ESTIMATE = "Attempts that run, or ended without a word, are counted up to their last heartbeat."
+_ESTIMATE = (
+    "Attempts that ended without a word are counted up to their last sign of life: hours and cost "
+    "with them are at least what is shown. It is the latest of the claim, the last heartbeat, and "
+    "the newest checkpoint and report that the next attempt found."
+)
 _LUCK = (
     "The first place was chosen and measured on the same runs: of many alike, the luckiest comes "
     "first."

@@ -151,7 +151,8 @@ def _tell_attempts(trial: TrialFiles, state: TrialState) -> Iterator[Event]:
 
 
 def _end_words(attempt: Attempt) -> str:
-    took = f" after {_duration(attempt.wall_s)}" if attempt.wall_s is not None else ""
+    least = "at least " if attempt.is_estimate else ""
+    took = f" after {least}{_duration(attempt.wall_s)}" if attempt.wall_s is not None else ""
     if attempt.outcome is None:
         return f"ended without a word{took}; this is its last heartbeat"
     words = {
