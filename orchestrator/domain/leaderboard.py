@@ -75,20 +75,9 @@ _FIXED = (
 )
 # The order in which trials without a rank are listed: what needs a look comes first.
 _BELOW = {
-    state: place
-    for place, state in enumerate(
-        (
-            TrialState.DONE,
-            TrialState.FAILED,
-            TrialState.LOST,
-            TrialState.UNKNOWN,
-            TrialState.INTERRUPTED,
-            TrialState.CANCELLED,
-            TrialState.RUNNING,
-            TrialState.REQUEUED,
-            TrialState.PENDING,
-            TrialState.NEW,
-        )
+    TrialState(word): place
+    for place, word in enumerate(
+        "done failed lost unknown interrupted cancelled running requeued pending new".split()
     )
 }
 
@@ -251,8 +240,10 @@ def _lay_out(
         names.fix(f"cost_{currency}")
 
     table = _Table(_rank_columns(rows, ranking))
-    groups = [ranking.groups[row.group] for row in rows] if summary.seeded else []
-    objectives = _objective_columns(len(rows), groups, summary, metric_cells, names, table)
+    places = [row.group for row in rows] if summary.seeded else []
+    objectives = _objective_columns(
+        len(rows), ranking.groups, places, summary, metric_cells, names, table
+    )
     varying, constant = split_varying(param_cells, summary.parameters)
     parameters = {names.give(name, "param"): param_cells[name] for name in varying}
     table.add_typed(parameters)
@@ -276,6 +267,7 @@ def _lay_out(
     columns = {
         name: column for (name, _), column in zip(summary.objectives, objectives, strict=True)
     }
+    firsts = [group.rows[0].trial.name for group in ranking.groups]
     front = [(columns[name] if name else ranking.front_by, goal) for name, goal in ranking.front]
     return Leaderboard(
         summary=summary,
@@ -293,9 +285,7 @@ def _lay_out(
         source_names=dict(zip([*parameters, *constants], [*varying, *constant], strict=True)),
         objectives=tuple((columns[name], goal) for name, goal in summary.objectives),
         front=tuple(front),
-        groups=tuple(ranking.groups[rows[index].group].rows[0].trial.name for index in order)
-        if summary.seeded
-        else (),
+        groups=tuple(firsts[places[index]] for index in order) if summary.seeded else (),
         fresh=frozenset(row.trial.name for row in rows if row.is_fresh),
         mixed={name: [cells[index] for index in order] for name, cells in table.mixed.items()},
     )
@@ -344,12 +334,16 @@ def _rank_columns(rows: Sequence[Row], ranking: Ranking) -> dict[str, Any]:
 def _objective_columns(
     n: int,
     groups: Sequence[Repeats],
+    places: Sequence[int],
     summary: SweepSummary,
     metric_cells: dict[str, list[Any]],
     names: ColumnNames,
     table: _Table,
 ) -> list[str]:
-    """Add the objectives' columns, which are no other metrics then; return their names."""
+    """Add the objectives' columns, which are no other metrics then; return their names.
+
+    ``places`` are the rows' configurations among ``groups``; both are empty without repeats.
+    """
     given = []
     # Whoever reads the table finds a mean by the objective's name.
     suffixes = ("_mean", "_ci95_low", "_ci95_high") if summary.seeded else ()
@@ -359,13 +353,15 @@ def _objective_columns(
         table.columns[given[-1]] = number_column(_numbers(cells))
         for suffix in suffixes:
             field_name = suffix.removeprefix("_").removeprefix("ci95_")
-            intervals = [group.intervals[place] for group in groups]
-            values = [_or_missing(getattr(interval, field_name)) for interval in intervals]
+            ends = [_or_missing(getattr(group.intervals[place], field_name)) for group in groups]
+            values = [ends[group] for group in places]
             table.columns[given[-1] + suffix] = typed_column(values, "Float64")
     if summary.seeded:
-        table.columns["repeats_done"] = typed_column([group.n for group in groups], "Int64")
-        n_all = [len(group.rows) for group in groups]
-        table.columns["repeats"] = typed_column(n_all, "Int64")
+        for name, each in (
+            ("repeats_done", [group.n for group in groups]),
+            ("repeats", [len(group.rows) for group in groups]),
+        ):
+            table.columns[name] = typed_column([each[group] for group in places], "Int64")
     return given
 
 

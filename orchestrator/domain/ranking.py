@@ -9,7 +9,6 @@ GPU-hours per repeat, by the number of the first trial.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -220,17 +219,22 @@ def _configurations(
             names = names_of.get(given := tuple(own))
             if names is None:
                 names = names_of[given] = sorted(name for name in given if name not in differs)
-            with contextlib.suppress(RecursionError):  # nested without end: on its own
-                key = _spell_values([own[name] for name in names], names)
+            key = _spell_values([own[name] for name in names], names) or index
         groups.setdefault(key, []).append(row)
     return groups.values()
 
 
-def _spell_values(values: list[Any], names: Sequence[str]) -> tuple[object, ...]:
-    """Return what is the same for the same values: 1, 1.0 and true are three, NaN is one."""
-    if list in set(map(type, values)):  # what is in it may be named in another order
+def _spell_values(values: list[Any], names: Sequence[str]) -> tuple[object, ...] | None:
+    """Return what is the same for the same values: 1, 1.0 and true are three, NaN is one.
+
+    None for what is nested without end, which is the same as nothing else.
+    """
+    if list not in set(map(type, values)):
+        return (*names, repr(values))
+    try:  # what is in a list may be named in another order
         return (*names, json.dumps(values, sort_keys=True))
-    return (*names, repr(values))
+    except RecursionError:
+        return None
 
 
 def _average(group: list[Row], names: Sequence[str]) -> Repeats:
