@@ -74,12 +74,12 @@ _FIXED = (
     *CONFIRMED_COLUMNS,
 )
 # The order in which trials without a rank are listed: what needs a look comes first.
-_BELOW = {
-    TrialState(word): place
-    for place, word in enumerate(
-        "done failed lost unknown interrupted cancelled running requeued pending new".split()
-    )
-}
+_ORDER = (
+    *(TrialState.DONE, TrialState.FAILED, TrialState.LOST, TrialState.UNKNOWN),
+    *(TrialState.INTERRUPTED, TrialState.CANCELLED, TrialState.RUNNING),
+    *(TrialState.REQUEUED, TrialState.PENDING, TrialState.NEW),
+)
+_BELOW = {state: place for place, state in enumerate(_ORDER)}
 
 
 @dataclass(frozen=True)
