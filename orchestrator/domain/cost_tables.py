@@ -251,7 +251,9 @@ def _way_notes(economics: Economics) -> list[str]:
         )
     if economics.is_so_far:
         notes.append(f"{economics.n_unfinished} of {economics.n_trials} trials have not ended.")
-    if goodput.is_estimate and not goodput.n_open:
+    if goodput.n_open:
+        notes.append(f"{AT_LEAST.strip()}, ≤: {describe_open(goodput.n_open)}.")
+    elif goodput.is_estimate:
         notes.append("The saved part of some attempts is a guess.")
     return notes
 

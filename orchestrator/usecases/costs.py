@@ -17,6 +17,7 @@ from typing import Any
 from orchestrator.adapters.leaderboard_files import show_value
 from orchestrator.domain.cost import Usage, sum_usage, trial_usage
 from orchestrator.domain.cost_tables import (
+    AT_LEAST,
     UNKNOWN,
     at_least,
     economics_record,
@@ -272,6 +273,8 @@ def _configuration_table(costs: Costs) -> TextTable:
 def _configuration_notes(costs: Costs, seeded: bool) -> list[str]:
     whose = "all repeats of a configuration" if seeded else "a trial"
     notes = [f"Cost and hours: all attempts of {whose}, lost work included."]
+    if any(one.usage.is_estimate for one in costs.configurations):
+        notes.append(f"{AT_LEAST.strip()}: at least, since an attempt ended without a word.")
     if seeded:
         notes.append("Other metrics: means over the repeats that count. Trial: the first of them.")
     if costs.board.fresh:

@@ -385,6 +385,7 @@ def test_cost_tables_of_killed_attempts_say_at_least():
     assert ways["GPU-hours"] == ["≥ 4.020", "4.000", "4.000"]
     assert ways["cost"] == ["≥ 4.02 CNY", "40.00 CNY", "40.00 CNY"]
     assert ways["cost saved as run"] == ["", "≤ 90.0%", "≤ 90.0%"]
+    assert any(note.startswith("≥, ≤: 2 attempts ended") for note in way_table(found).notes)
 
 
 def test_cost_tables_of_a_trial_that_only_died_at_once_are_not_empty():

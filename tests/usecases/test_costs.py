@@ -17,7 +17,7 @@ from orchestrator.usecases.collect import collect
 from orchestrator.usecases.costs import costs_record, measure_costs, read_costs
 from orchestrator.usecases.observe import observe
 from orchestrator.usecases.report_input import ReportInput
-from tests.trial_writer import RESOURCES, add_trial, ended, make_sweep, write
+from tests.trial_writer import RESOURCES, add_trial, claim, ended, make_sweep, write
 
 ON_DEMAND = {**RESOURCES, "on_demand_price_per_hour": 50.0, "on_demand_currency": "EUR"}
 
@@ -117,6 +117,31 @@ def test_costs_fit_80_columns_and_foreign_text_is_text(tmp_path):
     assert "\x1b" not in text
     assert "parameter_8" in text
     assert "unknown" in text  # what it would have cost on demand
+
+
+def test_costs_of_a_trial_whose_node_died_at_once_are_at_least_what_collect_says(tmp_path):
+    """It was seen alive for the last time as it reported, 36 s after its claim."""
+    sweep = make_sweep(str(tmp_path / "demo"))
+    name = "00000-aaaa"
+    # As the result's ``attempts`` have it: killed before its first heartbeat.
+    first = claim(name, claimed_unix=1000.0, wall_s=0.0, estimated=True, outcome=None)
+    second = ended(name, 2, claimed_unix=1100.0, reported_unix=1036.0)
+    add_trial(sweep, name, {"lr": 1}, {"loss": 1.0}, [first, second])
+    found = read(sweep)
+    costs = costs_record(measure_costs(found))
+    killed = costs["parts"]["killed"]
+    gpus = RESOURCES["gpus"]
+    assert (killed["attempts"], killed["device_ms"]) == (1, 36_000 * gpus)
+    assert costs["beyond_at_most_device_ms"] == 64_000 * gpus
+    board = found.collection.board
+    assert board.goodput.parts_ms["killed"] == killed["device_ms"]
+    assert board.usage.gpu_hours == pytest.approx(costs["total"]["device_ms"] / 3.6e6)
+    (best,) = costs["configurations"]
+    assert (best["is_estimate"], best["gpu_hours"]) == (True, board.usage.gpu_hours)
+    assert describe_usage(board).startswith("Used at least ")
+    text = shown(read_costs(found))
+    assert max(map(cell_len, text.splitlines())) <= 80
+    assert "≥: at least, since an attempt ended without a word." in text
 
 
 def test_costs_too_small_for_two_decimals_are_shown_all_the_same(tmp_path):
