@@ -25,6 +25,7 @@ import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,10 @@ from orchestrator.adapters.metric_curves import read_curves as _read_curves
 from orchestrator.adapters.trial_dir import scan_trials
 from orchestrator.contract.errors import UserError
 from orchestrator.contract.paths import SweepPaths
+from orchestrator.domain.cost import attempt_wall_s
 from orchestrator.domain.leaderboard import Leaderboard
 from orchestrator.domain.table import to_pandas
-from orchestrator.domain.trial_files import TrialFiles
+from orchestrator.domain.trial_files import Attempt, TrialFiles
 from orchestrator.domain.typed_columns import MISSING, Column, text_column, typed_column
 from orchestrator.usecases.collect import collect
 from orchestrator.usecases.observe import observe
@@ -109,14 +111,21 @@ def read_attempts(sweep: str | os.PathLike[str], *, arrow: bool | None = None) -
 
     Columns: ``trial, attempt, node, partition, started_at, ended_at, wall_s, is_estimate, outcome,
     exit_code, kind, cause, gpus, nodes, price_per_hour, currency, job_id``. ``cause`` is what a
-    program or Slurm said, as it is.
+    program or Slurm said, as it is. Where ``is_estimate`` is true the attempt ended without a word,
+    and ``wall_s`` is up to its last sign of life: it was at least that.
 
     Args:
         sweep: As of ``read_leaderboard``.
         arrow: As of ``read_leaderboard``.
     """
     paths = _open(sweep)
-    rows = [(trial, attempt) for trial in scan_trials(paths) for attempt in trial.attempts]
+    trials = scan_trials(paths)
+    rows = [(trial, attempt) for trial in trials for attempt in trial.attempts]
+    walls = [
+        _wall_s(attempt, after)
+        for trial in trials
+        for attempt, after in zip_longest(trial.attempts, trial.attempts[1:])
+    ]
 
     def texts(values: Sequence[Any]) -> Any:
         return text_column([_or_missing(v if v is None else str(v)) for v in values])
@@ -131,8 +140,8 @@ def read_attempts(sweep: str | os.PathLike[str], *, arrow: bool | None = None) -
         "partition": text_column([v if v is MISSING else str(v) for v in resource("partition")]),
         "started_at": _times([a.started_at for _, a in rows]),
         "ended_at": _times([a.ended_at for _, a in rows]),
-        "wall_s": typed_column([_or_missing(a.wall_s) for _, a in rows], "Float64"),
-        "is_estimate": pd.array([a.is_estimate for _, a in rows], dtype="boolean"),
+        "wall_s": typed_column([_or_missing(wall_s) for wall_s, _ in walls], "Float64"),
+        "is_estimate": pd.array([is_least for _, is_least in walls], dtype="boolean"),
         "outcome": texts([a.outcome for _, a in rows]),
         "exit_code": typed_column([_or_missing(a.exit_code) for _, a in rows], "Int64"),
         "kind": texts([a.kind for _, a in rows]),
@@ -274,3 +283,10 @@ def _repeat(words: Sequence[str], lengths: Sequence[int]) -> Any:
 
 def _or_missing(value: Any) -> Any:
     return MISSING if value is None else value
+
+
+def _wall_s(attempt: Attempt, after: Attempt | None) -> tuple[float | None, bool]:
+    """Return an attempt's seconds, None if unknown, and whether it was at least so long."""
+    if attempt.outcome is None and after is None:
+        return attempt.wall_s, attempt.is_estimate  # it may be running
+    return attempt_wall_s(attempt, 0.0, False, after)

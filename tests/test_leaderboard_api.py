@@ -1,5 +1,6 @@
 """The Python API, as a notebook uses it."""
 
+import json
 import math
 import os
 import re
@@ -92,6 +93,21 @@ def test_read_attempts_has_each_execution(root):
     ]
     assert frame["cause"][3] == "boom"
     assert frame["gpus"].tolist() == [2] * 5
+
+
+def test_read_attempts_of_one_that_was_killed_has_its_last_sign_of_life(root):
+    """As costs and goodput have it: here the report that the next attempt found."""
+    folder = root / "trials" / list(STATES)[-1] / "attempts"
+    folder.mkdir(exist_ok=True)
+    start = {"node": "n1", "started_at": "2026-01-01T10:00:00Z", "claimed_unix": 1000.0}
+    ended = {"outcome": "failed", "wall_s": 5.0, "exit_code": 1}
+    later = {**start, **ended, "claimed_unix": 1100.0, "reported_unix": 1040.5}
+    for number, record in enumerate((start, later), start=1):
+        (folder / f"{number}.json").write_text(json.dumps({"attempt": number, **record}))
+    os.utime(folder / "1.json", (1015, 1015))
+    frame = read_attempts(root)
+    mine = frame[frame["trial"] == list(STATES)[-1]]
+    assert mine[["wall_s", "is_estimate"]].values.tolist() == [[40.5, True], [5.0, False]]
 
 
 def test_read_curves_is_long_and_has_the_newest_value_of_a_step(root):

@@ -52,7 +52,7 @@ class ImportFolder:
     params: tuple[str, ...] = ()
     """Names that were said to be parameters."""
     study: str | None = None
-    """Which of several studies it was; None: it was the only one."""
+    """Which study it was, of perhaps several; None where the source holds no studies."""
     numbers: Mapping[str, int] = field(default_factory=dict)
     """Numbers of the trials, by what the source calls them; of those that are gone, too."""
     states: Mapping[str, TrialState] = field(default_factory=dict)

@@ -176,7 +176,7 @@ def describe_usage(board: Leaderboard) -> str:
     usage = board.usage
     if usage.wall_h <= 0:
         return ""
-    about = "about " if usage.is_estimate else ""
+    about = "at least " if usage.is_estimate else ""
     hours, unit = (usage.gpu_hours, "GPU-hours") if usage.gpu_hours else (usage.wall_h, "hours")
     amount = f"{hours:,.0f} {unit}" if hours >= 100 else f"{hours:.3g} {unit}"
     money = show_money(usage.cost)

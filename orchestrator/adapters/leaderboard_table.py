@@ -5,8 +5,7 @@ silence, and everything stands in ``leaderboard.csv``. First to go are measureme
 the machine. With repeats there is one row a configuration, with the mean, the half width of its
 95 % interval and how many repeats there are; partial ones stand in a block of their own. Marks:
 ``~1`` cannot be told from rank 1, ``*`` is on the Pareto front.
-Nothing here prints. Values come from programs and specs: control characters are stripped, and no
-value is read as rich's markup.
+Nothing here prints. Values come from programs and specs: control characters are stripped.
 """
 
 from __future__ import annotations
@@ -17,10 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rich.cells import cell_len, set_cell_size
-from rich.console import Group, RenderableType
-from rich.table import Table as RichTable
-from rich.text import Text
+from rich.cells import cell_len
 
 from orchestrator.adapters.leaderboard_files import (
     cell_values,
@@ -28,6 +24,7 @@ from orchestrator.adapters.leaderboard_files import (
     describe_usage,
     show_value,
 )
+from orchestrator.adapters.terminal_text import BOLD, DIM, GAP, Line, cut, join_columns, wrap
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.leaderboard import Leaderboard
 from orchestrator.domain.metric_comparison import is_of_time
@@ -35,7 +32,6 @@ from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.table import Table
 
 _MAX_CELL, _MIN_TITLE = 24, 6
-_GAP = 2
 _CONFIRMED = re.compile(r"(?<=^fresh seed), to confirm \d+")
 # How train/ names measurements of a moment; of a trial that has ended they say least.
 _MOMENTARY = "current_"
@@ -58,7 +54,7 @@ class _Column:
 
 def render_leaderboard(
     board: Leaderboard, width: int, n_rows: int = 20, n_others: int = 5
-) -> RenderableType:
+) -> list[Line]:
     """Make the head of a leaderboard fit for a terminal.
 
     Args:
@@ -67,16 +63,16 @@ def render_leaderboard(
         n_rows: At most so many ranked rows, or configurations.
         n_others: At most so many rows without a rank.
     """
-    parts: list[RenderableType] = [Text(_headline(board), style="bold")]
+    lines = [Line(text, BOLD) for text in wrap(_headline(board), width)]
     if board.standing.words:
-        parts.append(Text(one_line(board.standing.words, 600)))
+        lines += map(Line, wrap(one_line(board.standing.words, 600), width))
     if board.leads:
-        parts += _ranked(board, width, n_rows)
+        lines += _ranked(board, width, n_rows)
     if len(board.table) > board.n_ranked:
-        parts.append(Text("\nWithout a rank:" if board.leads else ""))
-        parts += _others(board, width, n_others)
-    parts.append(Text(f"\n{describe_counts(board)} {describe_usage(board)}".rstrip()))
-    return Group(*parts)
+        lines += map(Line, ("", "Without a rank:") if board.leads else ("",))
+        lines += _others(board, width, n_others)
+    counts = f"{describe_counts(board)} {describe_usage(board)}".rstrip()
+    return [*lines, Line(""), *map(Line, wrap(counts, width))]
 
 
 def short_titles(names: Sequence[str]) -> list[str]:
@@ -102,7 +98,7 @@ def _headline(board: Leaderboard) -> str:
     return f"{name}: {named[0]}{front}"
 
 
-def _ranked(board: Leaderboard, width: int, n_rows: int) -> list[RenderableType]:
+def _ranked(board: Leaderboard, width: int, n_rows: int) -> list[Line]:
     """Show ranked rows in as many columns as fit, and say what did not."""
     frame = board.table.take(board.leads[:n_rows])
     names = cell_values(frame["trial"])
@@ -128,18 +124,18 @@ def _ranked(board: Leaderboard, width: int, n_rows: int) -> list[RenderableType]
         unfolded = replace(column, title=column.title.replace("\n", ""))
         if _total_width(columns) + unfolded.width - column.width <= width:
             columns[index] = unfolded
-    below: list[RenderableType] = [Text(line, style="dim") for line in legend]
     n_left = len(board.leads) - len(frame)
     if n_left:
-        below.append(_more(n_left, "configuration" if board.summary.seeded else "row"))
+        legend.append(_more(n_left, "configuration" if board.summary.seeded else "row"))
+    below = [Line(line, DIM) for text in legend for line in wrap(text, width)]
     hidden = [name for name in hidden if name in board.table]  # means of an amount are not there
     if hidden:
         text = f"{_more(len(hidden), 'column')}: {', '.join(one_line(n, 40) for n in hidden)}"
-        below.append(Text(text, no_wrap=True, overflow="ellipsis", style="dim"))
+        below.append(Line(cut(text, width), DIM))
     return [*_blocks(columns, frame), *below]
 
 
-def _blocks(columns: Sequence[_Column], frame: Table) -> list[RenderableType]:
+def _blocks(columns: Sequence[_Column], frame: Table) -> list[Line]:
     """Show complete configurations, and the partial ones in a block of their own below."""
     n_partial = (
         sum(cell is not None for cell in cell_values(frame["partial"]))
@@ -148,14 +144,14 @@ def _blocks(columns: Sequence[_Column], frame: Table) -> list[RenderableType]:
     )
     n = len(frame) - n_partial
     if not n_partial or not n:
-        return [_table(columns)]
+        return _table(columns)
     widths = [column.width for column in columns]
     complete = [replace(column, cells=column.cells[:n]) for column in columns]
     partial = [replace(column, cells=column.cells[n:]) for column in columns]
     return [
-        _table(complete, widths),
-        Text("Partial, with fewer repeats than the others:"),
-        _table(partial, widths, has_titles=False),
+        *_table(complete, widths),
+        Line("Partial, with fewer repeats than the others:"),
+        *_table(partial, widths, has_titles=False),
     ]
 
 
@@ -242,7 +238,7 @@ def _confirmed_columns(frame: Table) -> list[_Column]:
     ]
 
 
-def _others(board: Leaderboard, width: int, n_rows: int) -> list[RenderableType]:
+def _others(board: Leaderboard, width: int, n_rows: int) -> list[Line]:
     """Show trials without a rank: where they stand and why, alike ones once with their count."""
     frame = board.table.take(range(len(board.table))[board.n_ranked :])
     names, states = cell_values(frame["trial"]), cell_values(frame["state"])
@@ -270,15 +266,16 @@ def _others(board: Leaderboard, width: int, n_rows: int) -> list[RenderableType]
         steps = [one_line(_common(partial, rows) or "", _MAX_CELL) for rows in members]
         if any(steps):
             columns.append(_Column("so far", steps, False))
-    room = max(10, width - _total_width(columns) - _GAP)
+    room = max(10, width - _total_width(columns) - GAP)
     whys = [
-        _cut(notes[rows[0]] if alone else _CONFIRMED.sub("", notes[rows[0]]), room)
+        cut(notes[rows[0]] if alone else _CONFIRMED.sub("", notes[rows[0]]), room)
         for rows, alone in zip(members, lone, strict=True)
     ]
     if any(whys):
         columns.append(_Column("why", whys, False))
     n_left = len(frame) - sum(map(len, members))
-    return [_table(columns), *([_more(n_left, "row")] if n_left else [])]
+    more = wrap(_more(n_left, "row"), width) if n_left else []
+    return [*_table(columns), *(Line(text, DIM) for text in more)]
 
 
 def _pick_groups(groups: Mapping[tuple[str, str], list[int]], n: int) -> list[list[int]]:
@@ -299,24 +296,22 @@ def _common(values: Sequence[Any], rows: Sequence[int]) -> Any:
 
 def _table(
     columns: Sequence[_Column], widths: Sequence[int] = (), has_titles: bool = True
-) -> RichTable:
-    table = RichTable(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
-    table.show_header = has_titles
-    for column, width in zip(columns, widths or [one.width for one in columns], strict=True):
-        table.add_column(
-            Text("\n".join(line.rstrip() for line in column.title.split("\n"))),
-            justify="right" if column.is_number else "left",
-            no_wrap=True,
-            vertical="bottom",
-            min_width=width,
-        )
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*map(Text, cells))
-    return table
+) -> list[Line]:
+    """Set columns side by side under their titles, which stand on the cells."""
+    widths = widths or [column.width for column in columns]
+    right = [column.is_number for column in columns]
+    lines: list[Line] = []
+    if has_titles:
+        titles = [[line.rstrip() for line in column.title.split("\n")] for column in columns]
+        height = max(map(len, titles))
+        above = [[""] * (height - len(title)) + title for title in titles]
+        lines = [Line(text, BOLD) for text in join_columns(above, widths, right)]
+    cells = [column.cells for column in columns]
+    return [*lines, *map(Line, join_columns(cells, widths, right))]
 
 
 def _column(title: str, values: Sequence[Any], digits: int) -> _Column:
-    cells = [_cut(one_line(show_value(value, digits)), _MAX_CELL) for value in values]
+    cells = [cut(one_line(show_value(value, digits)), _MAX_CELL) for value in values]
     is_number = all(isinstance(value, (int, float, type(None))) for value in values)
     widest = max(map(cell_len, cells), default=0)
     return _Column(_fold(one_line(title, 60), max(widest, _MIN_TITLE)), cells, is_number)
@@ -329,16 +324,12 @@ def _fold(title: str, width: int) -> str:
         if lines[-1] and cell_len(lines[-1] + part.rstrip()) > width:
             lines.append("")
         lines[-1] += part
-    return "\n".join(_cut(line, _MAX_CELL) for line in lines)
-
-
-def _cut(text: str, width: int) -> str:
-    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+    return "\n".join(cut(line, _MAX_CELL) for line in lines)
 
 
 def _total_width(columns: Sequence[_Column]) -> int:
-    return sum(column.width for column in columns) + _GAP * (len(columns) - 1)
+    return sum(column.width for column in columns) + GAP * (len(columns) - 1)
 
 
-def _more(n: int, what: str) -> Text:
-    return Text(f"… and {n:,} more {what}{'s' if n != 1 else ''} in leaderboard.csv", style="dim")
+def _more(n: int, what: str) -> str:
+    return f"… and {n:,} more {what}{'s' if n != 1 else ''} in leaderboard.csv"

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 from orchestrator.contract.errors import ClusterUnreachable
 from orchestrator.contract.states import SlurmState, parse_slurm_state
-from orchestrator.domain.site import parse_site
 
 QUERY_TIMEOUT_S = 60.0
 # sbatch itself waits up to 120 s for a full queue (15 tries, sbatch.c); ours must be longer.
@@ -293,6 +292,9 @@ def partitions_text() -> str:
 
 def parse_config(text: str) -> ClusterLimits:
     """Read ``scontrol show config``; absent limits are Slurm's defaults."""
+    # Lazy: a look at a sweep asks for the queue alone, and the classes take longer than that.
+    from orchestrator.domain.site import parse_site
+
     site = parse_site(text)
     return ClusterLimits(
         version=site.version_text,

@@ -20,7 +20,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestrator.adapters.regular_file import open_own
@@ -35,6 +35,9 @@ from orchestrator.runtime.claim import utc_now
 WAIT_S = 10.0
 POLL_S = 0.2
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+# Locks that this process holds: to close any descriptor of such a file would drop the lock
+# (fcntl(2)), so nobody here may open it to look.
+_HELD: set[str] = set()
 _LOG = logging.getLogger(__name__)
 
 
@@ -83,6 +86,7 @@ def hold(sweep: SweepPaths, wait_s: float = WAIT_S) -> Iterator[float]:
                     wait_s,
                 )
             time.sleep(POLL_S)
+        _HELD.add(os.path.realpath(sweep.lock))
         failpoint.reach("lock.take.after")
         with naming(sweep.lock):
             os.ftruncate(fd, 0)
@@ -93,6 +97,7 @@ def hold(sweep: SweepPaths, wait_s: float = WAIT_S) -> Iterator[float]:
     finally:
         stand_in.release()
         os.close(fd)  # drops the record lock
+        _HELD.discard(os.path.realpath(sweep.lock))
         failpoint.reach("lock.release.after")
 
 
@@ -114,11 +119,27 @@ def _take(fd: int, stand_in: _LockFile) -> str | None:
 
 
 def find_holder(sweep: SweepPaths) -> str | None:
-    """Name the process that holds the lock of a sweep, without taking it; None: nobody does.
+    """Name the other process that holds the lock of a sweep; None: none does.
 
     Raises:
         OSError: It cannot be told.
     """
+    owner = read_owner(sweep)
+    return None if owner is None else _name(owner)
+
+
+def read_owner(sweep: SweepPaths) -> Mapping[str, Any] | None:
+    """Describe the other process that holds the lock of a sweep, without taking it.
+
+    Returns:
+        As of ``job.describe_process``, and ``since``; empty if it has not written that yet; None if
+        no other process holds it.
+
+    Raises:
+        OSError: It cannot be told.
+    """
+    if os.path.realpath(sweep.lock) in _HELD:
+        return None
     try:
         fd = os.open(sweep.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -136,10 +157,9 @@ def find_holder(sweep: SweepPaths) -> str | None:
         if is_free:
             return None
         try:
-            owner = parse_record(os.pread(fd, 4096, 0), "lock")
+            return parse_record(os.pread(fd, 4096, 0), "lock")
         except CorruptRecord:
-            owner = {}  # it took the lock and has not written its name yet
-        return _name(owner)
+            return {}  # it took the lock and has not written its name yet
     finally:
         os.close(fd)
 
@@ -168,10 +188,10 @@ class _LockFile:
             f"{os.path.relpath(self._path)}"
         )
 
-    def holder(self) -> str | None:
-        """Name the owner; None if there is none, or it is known to be dead."""
+    def holder(self) -> dict[str, Any] | None:
+        """Describe the owner; None if there is none, or it is known to be dead."""
         owner = self._owner()
-        return None if owner is None or job.is_alive_here(owner) is False else _name(owner)
+        return None if owner is None or job.is_alive_here(owner) is False else owner
 
     def release(self) -> None:
         """Remove the file, if it is ours."""
@@ -228,7 +248,7 @@ def _describe_owner() -> dict[str, Any]:
     return {**job.describe_process(), "since": utc_now()}
 
 
-def _name(owner: dict[str, Any]) -> str:
+def _name(owner: Mapping[str, Any]) -> str:
     try:
         return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
     except KeyError:

@@ -160,7 +160,7 @@ def tell_usage(usage: Usage) -> str:
     """Say what was used; empty before anything ran."""
     if usage.wall_h <= 0:
         return ""
-    about = "about " if usage.is_estimate else ""
+    about = "at least " if usage.is_estimate else ""
     is_gpu = usage.gpu_hours > 0
     hours, unit = (usage.gpu_hours, "GPU-hours") if is_gpu else (usage.wall_h, "hours")
     amount = f"{hours:,.0f}" if hours >= 1000 else f"{hours:.3g}"

@@ -5,23 +5,27 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
 from orchestrator.adapters.leaderboard_table import render_leaderboard
+from orchestrator.adapters.terminal_text import DIM, Line, paint, wrap
 from orchestrator.cli.arguments import make_parser, show_path, split_words
 from orchestrator.cli.import_options import add_import_options, find_or_import
 from orchestrator.cli.json_output import print_json
-from orchestrator.contract.errors import EXIT_OK, EXIT_TRIALS_FAILED, UserError
+from orchestrator.contract.errors import (
+    EXIT_OK,
+    EXIT_TRIALS_FAILED,
+    OrchestratorError,
+    UserError,
+)
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.goodput import describe_goodput, goodput_record
 from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.sweep_summary import MAXIMIZE, MINIMIZE
 from orchestrator.domain.table import Table
-from orchestrator.usecases.collect import Collection, collect
+from orchestrator.usecases.collect import Collection, collect, write_files_of
 from orchestrator.usecases.observe import observe
 from orchestrator.usecases.ratings import Ratings, import_ratings, load_ratings
 
@@ -32,10 +36,11 @@ trials are shown below the ranked ones, never dropped.
 """
 # Of files that could not be used; the rest is counted.
 MAX_PROBLEMS = 10
+MAX_PROBLEM_CHARS = 500
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command; exits 1 if trials failed."""
+    """Run the command; exits 1 if trials failed, or the files could not be written."""
     parser = make_parser("collect", DESCRIPTION, "a spec or the name of a submitted sweep")
     parser.add_argument(
         "--top", type=int, default=20, metavar="N", help="rows to print (default: 20)"
@@ -82,23 +87,36 @@ def run(argv: Sequence[str]) -> int:
         ratings=ratings,
         objectives=objectives,
         where=options.where,
+        write_files=False,
     )
+    if not options.json:
+        _show(collection, options.top)  # nobody waits for the files to see it
+    is_unwritten = False
+    try:
+        collection = replace(collection, paths=write_files_of(collection, sweep))
+    except OrchestratorError as error:  # an archive, a full disk: the table is good all the same
+        is_unwritten = True
+        collection = replace(collection, problems=[str(error), *collection.problems])
     if options.json:
         _print_json(collection, observation.unreachable, ratings)
-    else:
-        # Wide only for people: in a file or pipe a table has no edge to keep to.
-        width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 160
-        console = Console(width=width, highlight=False, soft_wrap=False)
-        if collection.filtered is not None:
-            console.print(Text(one_line(collection.filtered.words, 400), style="dim"))
-        console.print(render_leaderboard(collection.shown, width, options.top))
-        for line in describe_goodput(collection.board.goodput):
-            print(line)
-        for path in collection.paths:
-            print(f"written: {show_path(path)}")
+    for path in () if options.json else collection.paths:
+        print(f"written: {show_path(path)}")
     _complain(collection, observation.unreachable)
     failed = collection.counts.get(TrialState.FAILED, 0)
-    return EXIT_TRIALS_FAILED if failed else EXIT_OK
+    return EXIT_TRIALS_FAILED if failed or is_unwritten else EXIT_OK
+
+
+def _show(collection: Collection, top: int) -> None:
+    # Wide only for people: in a file or pipe a table has no edge to keep to.
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size((100, 24)).columns if is_terminal else 160
+    lines = render_leaderboard(collection.shown, width, top)
+    if collection.filtered is not None:
+        words = wrap(one_line(collection.filtered.words, 400), width)
+        lines = [*(Line(text, DIM) for text in words), *lines]
+    print(paint(lines, is_terminal), end="")
+    for line in describe_goodput(collection.board.goodput):
+        print(line)
 
 
 def read_objectives(words: Sequence[str]) -> list[tuple[str, str]]:
@@ -128,7 +146,7 @@ def _complain(collection: Collection, unreachable: str | None) -> None:
             file=sys.stderr,
         )
     for problem in collection.problems[:MAX_PROBLEMS]:
-        print(f"problem: {one_line(problem)}", file=sys.stderr)
+        print(f"problem: {one_line(problem, MAX_PROBLEM_CHARS)}", file=sys.stderr)
     if len(collection.problems) > MAX_PROBLEMS:
         print(f"... and {len(collection.problems) - MAX_PROBLEMS} more problems", file=sys.stderr)
 
@@ -160,7 +178,7 @@ def _print_json(collection: Collection, unreachable: str | None, ratings: Rating
             "unreachable": unreachable,
             "problems": collection.problems,
             "ratings": {"ratings": len(ratings.all), "trials": len(ratings.by_trial)},
-            "files": collection.paths,
+            "files": list(collection.paths),
             "rows": _rows(board.table),
         },
     )

@@ -61,8 +61,13 @@ def _print(story: Story, paths: TrialPaths, where_else: str) -> None:
         print(f"Slurm does not answer: {one_line(story.unreachable)}")
     if story.paused is not None:
         print(f"the sweep is paused: {one_line(story.paused, 300)}")
-    next_step = tell_next(story.state, story.is_final, story.paused is not None, where_else)
+    is_paused = story.paused is not None
+    next_step = tell_next(
+        story.state, story.is_final, is_paused, where_else, is_imported=story.is_imported
+    )
     print(f"next: {next_step}")
+    if story.is_imported:
+        return
     folder = show_path(paths.root)
     print(f"log: {folder}/log; make logs{where_else} TRIAL={story.trial.number} shows it")
     print(f"by hand: bash {folder}/trial.sbatch")

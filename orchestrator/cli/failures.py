@@ -19,6 +19,7 @@ from orchestrator.contract.errors import EXIT_OK, EXIT_TRIALS_FAILED, EXIT_TRY_A
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.cause import Cause
 from orchestrator.domain.failure_groups import FailureGroup
+from orchestrator.domain.history import failed_for_good
 from orchestrator.domain.plain_text import one_line
 from orchestrator.usecases.failures import MAX_LOG_LINES, read_failures, read_interruptions
 from orchestrator.usecases.observe import Observation, observe
@@ -157,8 +158,16 @@ def _tell_next(group: FailureGroup, observation: Observation, where_else: str) -
     if not group.failed:
         return f"nothing: {_tell_states(group, observation)}"
     is_paused = observation.closed is not None or observation.journal.paused is not None
-    is_final = group.example in observation.journal.gave_up
-    return tell_next(TrialState.FAILED, is_final, is_paused, where_else)
+    is_final = group.example in observation.journal.gave_up or _is_final(group, observation)
+    return tell_next(
+        TrialState.FAILED, is_final, is_paused, where_else, is_imported=observation.is_imported
+    )
+
+
+def _is_final(group: FailureGroup, observation: Observation) -> bool:
+    name = group.example
+    trial = observation.scan.find(name)
+    return failed_for_good(trial, observation.states[name], observation.looks[name].state)
 
 
 def _tell_states(group: FailureGroup, observation: Observation) -> str:

@@ -277,7 +277,7 @@ class _Follow:
         state = observation.states.get(self._name, TrialState.UNKNOWN)
         reason = one_line(observation.reasons.get(self._name, ""))
         words = f"{self._name} is {state.value}" + (f": {reason}" if reason else "")
-        if state in TERMINAL_STATES:
+        if state in TERMINAL_STATES or observation.is_imported:
             return words
         if state is not TrialState.RUNNING and words != self._told:
             self._told = words

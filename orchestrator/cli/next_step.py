@@ -5,15 +5,25 @@ from __future__ import annotations
 from orchestrator.contract.states import TrialState
 
 
-def tell_next(state: TrialState, is_final: bool, is_paused: bool, where_else: str) -> str:
+def tell_next(
+    state: TrialState,
+    is_final: bool,
+    is_paused: bool,
+    where_else: str,
+    *,
+    is_imported: bool = False,
+) -> str:
     """Say what happens next, or what to type.
 
     Args:
         state: Where the trial stands.
-        is_final: Whether it was given up.
+        is_final: Whether it goes again only where a person asks.
         is_paused: Whether the sweep's gate is closed.
         where_else: What ``make`` needs to be told of a results folder other than its own.
+        is_imported: Whether another tool made the trial, so that nothing here can run it.
     """
+    if is_imported and state is not TrialState.DONE:
+        return "nothing here: it was imported; make collect FROM=... takes over what is new"
     if is_paused:
         return f"mend it, then: make release{where_else}"
     again = f"make submit{where_else}"
@@ -23,7 +33,7 @@ def tell_next(state: TrialState, is_final: bool, is_paused: bool, where_else: st
         TrialState.NEW: f"{again} submits it",
         TrialState.PENDING: "it waits for its turn",
         TrialState.RUNNING: "it goes on",
-        TrialState.REQUEUED: "Slurm starts it again when there is room",
+        TrialState.REQUEUED: "it starts again when there is room",
         TrialState.DONE: f"make collect{where_else}",
         TrialState.FAILED: f"{again} ARGS=--retry-failed tries it again, and all other failed ones",
         TrialState.INTERRUPTED: f"{again} or make supervise takes it up again",

@@ -252,7 +252,7 @@ def _spent_words(report: PlanReport) -> str:
     if spent.gpu_hours:
         words.append(in_units(show_hours(spent.gpu_hours), "GPU-hour"))
     words += [f"{show_money(cost)} {currency}".rstrip() for currency, cost in spent.cost.items()]
-    return ", ".join(words) + (" (an estimate)" if spent.is_estimate else "")
+    return ", ".join(words) + (" (at least)" if spent.is_estimate else "")
 
 
 def _value(value: object) -> str:

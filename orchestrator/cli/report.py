@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from orchestrator.cli.arguments import find_sweep, make_parser, results_hint, show_path, split_words
 from orchestrator.cli.json_output import print_json
-from orchestrator.contract.errors import EXIT_OK, UserError
+from orchestrator.contract.errors import EXIT_OK, CorruptRecord, OrchestratorError, UserError
 from orchestrator.domain.plain_text import one_line
 from orchestrator.usecases.report import Report, make_report
 
@@ -35,7 +35,15 @@ def run(argv: Sequence[str]) -> int:
         raise UserError(f"report takes no overrides: {overrides[0]}")
     _check_output(options.output)
     sweep = find_sweep(options.results, word)
-    report = make_report(sweep, options.output, results_hint(options.results))
+    try:
+        report = make_report(sweep, options.output, results_hint(options.results))
+    except (UserError, CorruptRecord):
+        raise
+    except OrchestratorError as error:
+        if options.output is not None:
+            raise
+        words = f"{error}; ARGS='--output FILE' writes the page alone, wherever you can write"
+        raise OrchestratorError(words) from None
     if options.json:
         print_json("report", _as_json(report))
     else:

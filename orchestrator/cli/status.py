@@ -103,6 +103,8 @@ def _print(name: str, status: Status, max_lines: int, where_else: str) -> None:
         print(f"next: make submit{where_else} {words}")
     elif done:
         print(f"next: make collect{where_else}")
+    if observation.is_imported:
+        return  # nothing here can run them
     if status.gate is None and any(counts.get(state, 0) for state in _NOT_AGAIN):
         print(f"failed trials go again with: make submit{where_else} ARGS=--retry-failed")
 

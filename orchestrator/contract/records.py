@@ -14,11 +14,13 @@ The records, as they stand on disk:
     ``on_demand_price_per_hour, on_demand_currency``), ``progress_before`` (what the trial had to
     show at the start: see ``orchestrator.runtime.progress``), ``claimed_unix`` (the claim's time on
     the file server's clock) and ``resumes_from`` (what lay in ``checkpoints/`` then: ``mtime`` of
-    the newest entry on that clock and its ``age_s``, or null). One that is told to stop adds at
+    the newest entry on that clock and its ``age_s``, or null) and ``reported_unix`` (the mtime of
+    ``metrics.jsonl`` then, or null). One that is told to stop adds at
     once ``signal`` and ``told_unix`` (the file server's time), and its end ``stopping_s``: how long
     it took from there. The end adds ``ended_at, wall_s, start_up_s`` (null if unknown), ``outcome,
     exit_code, signal, cause, requeue, progress`` and, of a failure, ``kind`` and ``fingerprint``
-    (see ``orchestrator.runtime.cause``). The file's mtime is the attempt's last heartbeat.
+    (see ``orchestrator.runtime.cause``). The file's mtime is the attempt's last heartbeat: the
+    first comes a second after the claim, the others at doubling distances, up to 30 s.
 ``result.json``
     ``trial, attempt, committed_at, metrics`` (last value of each key), ``n_reports``,
     ``last_step`` (null without a curve), ``problems`` (lines that could not be used) and

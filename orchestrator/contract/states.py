@@ -108,6 +108,9 @@ def parse_slurm_state(text: str) -> SlurmState:
 class TrialState(enum.Enum):
     """Where a trial stands; the value is the word shown to people."""
 
+    # By identity, as they are compared; enum's own hash is a function in Python.
+    __hash__ = object.__hash__
+
     NEW = "new"  # never submitted
     PENDING = "pending"  # queued for its first attempt
     RUNNING = "running"

@@ -99,6 +99,7 @@ def check_attempt(
         seconds("claimed_unix"),
         _checkpoint_time(record.get("resumes_from"), wrong),
         seconds("start_up_s"),
+        seconds("reported_unix"),
     ]
     if wrong:
         problems.append(f"attempts/{number}.json: cannot use {', '.join(dict.fromkeys(wrong))}")

@@ -122,5 +122,7 @@ def _finite(value: Any) -> float | None:
 
 
 def _comment(line: str) -> str:
+    if line.isprintable():
+        return line  # a command is typed as it stands: neither cut nor are its blanks joined
     indent = len(line) - len(line.lstrip(" "))
     return " " * indent + one_line(line.strip(), 400)

@@ -4,15 +4,20 @@ Pure. Every attempt counts, whatever became of it: the cluster was busy all the 
 
 What an attempt cost is its wall time, times ``resources["gpus"]`` (GPUs of the whole attempt, over
 all its nodes) for GPU-hours, times ``resources["price_per_hour"]`` (price of one hour of the whole
-allocation) for money. Unknown is not nothing: without a price there is no cost, and sums over an
-attempt of unknown length say that they are estimates.
+allocation) for money. Unknown is not nothing: without a price there is no cost.
+
+An attempt that died without a word (its node failed, it was killed with all its kin) leaves no
+end. What is known of it are signs of life, all on the file server's clock: its claim, its last
+heartbeat, and, of what the claim after it found, the newest checkpoint and the newest report. It
+lived at least until the last of them, and that is what counts; so a sum with such an attempt is a
+lower bound, and says so. From above the next claim bounds it, if there is one: ``wall_at_most_s``.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -36,22 +41,29 @@ class Usage(NamedTuple):
     cost: Mapping[str, float] = _NO_MONEY
     """Money by currency, which are never added up; a currency without a price is not there."""
     is_estimate: bool = False
-    """Whether the length of some attempt is a guess, or is not known at all."""
+    """Whether some attempt ended without a word, or is of unknown length: it is at least this."""
 
 
-def attempt_wall_s(attempt: Attempt, now_s: float, is_running: bool) -> tuple[float | None, bool]:
+def attempt_wall_s(
+    attempt: Attempt, now_s: float, is_running: bool, after: Attempt | None = None
+) -> tuple[float | None, bool]:
     """Tell how long an attempt held its allocation.
 
     Args:
         attempt: The attempt.
         now_s: Unix time.
-        is_running: Whether it runs now; else one without an end died at its last heartbeat.
+        is_running: Whether it runs now; else one without an end died after its last sign of life.
+        after: The next attempt of the trial; None if it is the last one.
 
     Returns:
-        Seconds, or None when nothing is known; and whether that is an estimate.
+        Seconds, or None when nothing is known; and whether it was at least so long, no more being
+        known.
     """
-    if attempt.wall_s is not None:
-        return attempt.wall_s, attempt.is_estimate
+    wall_s, claimed = attempt.wall_s, attempt.claimed_at
+    if wall_s is not None:
+        if attempt.is_estimate and after is not None and claimed is not None:
+            wall_s = max(wall_s, _found_alive(after, claimed) - claimed)
+        return wall_s, attempt.is_estimate
     if attempt.started_at is None:
         return None, True
     started_s = attempt.started_at.timestamp()
@@ -59,11 +71,34 @@ def attempt_wall_s(attempt: Attempt, now_s: float, is_running: bool) -> tuple[fl
         return max(0.0, attempt.ended_at.timestamp() - started_s), False
     if is_running:
         return max(0.0, now_s - started_s), False
-    if attempt.heartbeat_at is not None:
-        # Both on the file server's clock, where the claim says when it was made.
-        since = started_s if attempt.claimed_at is None else attempt.claimed_at
-        return max(0.0, attempt.heartbeat_at - since), True
-    return None, True
+    if attempt.heartbeat_at is None:
+        return None, True
+    if claimed is None:  # a record of an older version: the node's clock must do
+        return max(0.0, attempt.heartbeat_at - started_s), True
+    found = claimed if after is None else _found_alive(after, claimed)
+    return max(found, attempt.heartbeat_at) - claimed, True
+
+
+def _found_alive(after: Attempt, claimed: float) -> float:
+    """Return the last sign of life of an attempt that the claim after it found; else its claim."""
+    signs = [
+        sign
+        for sign in (after.resumes_from, after.reported_at)
+        # What was written later is not its.
+        if sign is not None and after.claimed_at is not None and sign <= after.claimed_at
+    ]
+    return max([claimed, *signs])
+
+
+def wall_at_most_s(attempt: Attempt, after: Attempt | None) -> float | None:
+    """Tell how long an attempt without an end can have lived: until the next one's claim.
+
+    Seconds, or None where nothing bounds it. Of an attempt that Slurm gave up, and that lived on
+    unseen, it is no bound: that one ends itself once it sees the claim, and writes its end.
+    """
+    if after is None or after.claimed_at is None or attempt.claimed_at is None:
+        return None
+    return max(0.0, after.claimed_at - attempt.claimed_at)
 
 
 def trial_usage(attempts: Iterable[Attempt], state: TrialState, now_s: float) -> Usage:
@@ -74,23 +109,47 @@ def trial_usage(attempts: Iterable[Attempt], state: TrialState, now_s: float) ->
         state: The trial's; while it runs its last attempt counts up to now.
         now_s: Unix time.
     """
-    attempts = tuple(attempts)
-    last = len(attempts) - 1
-    parts = []
-    for index, attempt in enumerate(attempts):
-        is_running = (
-            index == last
-            and attempt.outcome is None
-            and state is TrialState.RUNNING
-            and attempt.ended_at is None
-        )
-        wall_s, is_estimate = attempt_wall_s(attempt, now_s, is_running)
-        wall_h = (wall_s or 0.0) / HOUR_S
-        price = attempt_price(attempt.resources)
-        cost = {price[1]: price[0] * wall_h} if price is not None else _NO_MONEY
-        gpus = device_count(attempt.resources)
-        parts.append(Usage(wall_h, wall_h * gpus, cost, is_estimate))
-    return parts[0] if len(parts) == 1 else sum_usage(parts)
+    return Meter(now_s).read(tuple(attempts), state)
+
+
+class Meter:
+    """What trials used up to a moment; for many of them, whose attempts share their resources."""
+
+    def __init__(self, now_s: float):
+        """Start.
+
+        Args:
+            now_s: Unix time up to which running attempts count.
+        """
+        self._now_s = now_s
+        # By identity, so that nothing is compared: the mapping itself is kept, so its id stays.
+        self._rates: dict[int, tuple[object, float, tuple[float, str] | None]] = {}
+
+    def read(self, attempts: Sequence[Attempt], state: TrialState) -> Usage:
+        """Add up the attempts of one trial; see ``trial_usage``."""
+        last = len(attempts) - 1
+        parts = []
+        for index, attempt in enumerate(attempts):
+            wall_s, is_estimate = attempt.wall_s, attempt.is_estimate
+            if wall_s is None or is_estimate:
+                is_running = (
+                    index == last
+                    and attempt.outcome is None
+                    and state is TrialState.RUNNING
+                    and attempt.ended_at is None
+                )
+                after = attempts[index + 1] if index < last else None
+                wall_s, is_estimate = attempt_wall_s(attempt, self._now_s, is_running, after)
+            wall_h = (wall_s or 0.0) / HOUR_S
+            rate = self._rates.get(id(attempt.resources))
+            if rate is None:
+                resources = attempt.resources
+                rate = (resources, device_count(resources), attempt_price(resources))
+                self._rates[id(resources)] = rate
+            _, gpus, price = rate
+            cost = _NO_MONEY if price is None else {price[1]: price[0] * wall_h}
+            parts.append(Usage(wall_h, wall_h * gpus, cost, is_estimate))
+        return parts[0] if last == 0 else sum_usage(parts)
 
 
 def attempt_price(resources: Mapping[str, object]) -> tuple[float, str] | None:

@@ -2,7 +2,7 @@
 
 Numbers of a table that are parts of a total are rounded so that they add up to the total as it is
 shown: the parts with the largest remainders are rounded up. What is not known says so, and is never
-shown as 0. Hours have the unit of ``Goodput.unit``.
+shown as 0; what is known from below only says "at least". Hours have the unit of ``Goodput.unit``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from orchestrator.domain.goodput import (
     PREEMPTED,
     RESULTS,
     UNFINISHED,
+    describe_open,
     goodput_record,
 )
 from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.text_table import TextTable
 
 UNKNOWN = "unknown"
+# Before what is known from below only.
+AT_LEAST = "≥ "
 _MEASURED, _EXTRAPOLATED = "measured", "extrapolated"
 _WAYS = {
     "as_run": ("as run", _MEASURED),
@@ -42,7 +45,7 @@ def way_table(economics: Economics) -> TextTable:
     rows = [
         ["how it is known", *(basis for _, basis in _WAYS.values())],
         ["wall time", *(show_duration(way.wall_s) for way in ways)],
-        [unit, *(_hours(way.device_h) for way in ways)],
+        [unit, *(at_least(way.is_at_least, _hours(way.device_h)) for way in ways)],
         ["cost", *(_cost(way) for way in ways)],
         ["cost saved as run", "", *(_saved_money(run, way) for way in ways[1:])],
         ["time saved as run", "", *(_share(saved_time(run, way)) for way in ways[1:])],
@@ -64,16 +67,33 @@ def way_table(economics: Economics) -> TextTable:
 def part_table(economics: Economics) -> TextTable:
     """Show where the allocated time and money went; the rows add up to the last one."""
     goodput = economics.goodput
-    names = [name for name, part in economics.parts.items() if part.device_ms or name == RESULTS]
+    names = [name for name, part in economics.parts.items() if part.n_attempts or name == RESULTS]
     parts = [economics.parts[name] for name in names]
+    are_open = [*(part.n_open > 0 for part in parts), goodput.n_open > 0]
     hours = show_parts([part.device_ms for part in parts], HOUR_MS, least=1)
     shares = show_parts([part.device_ms * 100 for part in parts], goodput.allocated_ms or 1, 1, 1)
-    columns = [[*(str(part.n_attempts) for part in parts), str(economics.n_attempts)], hours]
-    percent = [f"{share}%" for share in shares]
-    columns.append(percent if goodput.allocated_ms else ["-"] * len(hours))
+    percent = [
+        UNKNOWN if part.n_open and not part.device_ms else f"{share}%"
+        for part, share in zip(parts, shares, strict=False)
+    ]
+    columns = [
+        [*(str(part.n_attempts) for part in parts), str(economics.n_attempts)],
+        [at_least(*cell) for cell in zip(are_open, hours, strict=True)],
+        [*percent, f"{shares[-1]}%"] if goodput.allocated_ms else ["-"] * len(hours),
+    ]
     headers = ["where it went", "attempts", goodput.unit, "share"]
     for currency in economics.money:
-        columns.append(show_money_parts([(part.money or {}).get(currency, 0) for part in parts]))
+        amounts = [(part.money or {}).get(currency, 0) for part in parts]
+        # Of a part that has nothing to do with this currency nothing is open.
+        are_open_here = [
+            *(
+                is_open and currency in (p.money or {})
+                for p, is_open in zip(parts, are_open, strict=False)
+            ),
+            are_open[-1],
+        ]
+        cells = zip(are_open_here, show_money_parts(amounts), strict=True)
+        columns.append([at_least(*cell) for cell in cells])
         headers.append(one_line(currency, 12) or "cost")
     if not economics.money:
         columns.append([UNKNOWN] * len(hours))
@@ -167,6 +187,7 @@ def economics_record(economics: Economics) -> dict[str, Any]:
             "cost": None if way.unknown_cost and not way.cost else dict(way.cost),
             "unknown_cost": way.unknown_cost or None,
             "trials_at_once": way.at_once,
+            "is_at_least": way.is_at_least,
         }
         if name != "as_run":
             ways[name]["cost_saved"] = saved_money(economics.as_run, way)
@@ -177,6 +198,7 @@ def economics_record(economics: Economics) -> dict[str, Any]:
             "device_ms": part.device_ms,
             "cost_nano": dict(part.money or {}),
             "is_lost": name in LOST,
+            "attempts_without_end": part.n_open,
         }
         for name, part in economics.parts.items()
     }
@@ -186,6 +208,8 @@ def economics_record(economics: Economics) -> dict[str, Any]:
         "trials_unfinished": economics.n_unfinished,
         "attempts": economics.n_attempts,
         "attempts_without_price": economics.n_unpriced,
+        "attempts_without_end": economics.goodput.n_open,
+        "beyond_at_most_device_ms": economics.open_at_most_ms,
         "began_unix": economics.began_s,
         "ended_unix": economics.ended_s,
         "since_submission": economics.is_since_submission,
@@ -227,8 +251,8 @@ def _way_notes(economics: Economics) -> list[str]:
         )
     if economics.is_so_far:
         notes.append(f"{economics.n_unfinished} of {economics.n_trials} trials have not ended.")
-    if goodput.is_estimate:
-        notes.append("The length, or the saved part, of some attempts is a guess.")
+    if goodput.is_estimate and not goodput.n_open:
+        notes.append("The saved part of some attempts is a guess.")
     return notes
 
 
@@ -237,10 +261,11 @@ def _part_notes(economics: Economics) -> list[str]:
     notes = []
     if goodput.allocated_ms:
         rate, per_hour = goodput.success_rate, goodput.done_per_hour or 0.0
+        most, least = ("at most ", "at least ") if goodput.n_open else ("", "")
         results = f"{per_hour:,.0f}" if per_hour >= 1000 else f"{per_hour:.3g}"
         notes.append(
-            f"Goodput {goodput.goodput:.1%}; lost {goodput.lost_share:.1%}; success rate "
-            f"{_share(rate)}; {results} results per {goodput.unit.removesuffix('s')}."
+            f"Goodput {most}{goodput.goodput:.1%}; lost {least}{goodput.lost_share:.1%}; "
+            f"success rate {_share(rate)}; {results} results per {goodput.unit.removesuffix('s')}."
         )
     if economics.parts[PREEMPTED].device_ms:
         notes.append("preempted: told to stop, also by a time limit, a budget or a canary's check.")
@@ -248,15 +273,34 @@ def _part_notes(economics: Economics) -> list[str]:
         notes.append("An attempt can be in several rows.")
     if economics.n_unpriced:
         notes.append(f"{one_line(economics.as_run.unknown_cost)}.")
+    if goodput.n_open:
+        notes.append(_open_note(economics))
     if economics.parts[UNFINISHED].device_ms:
         notes.append("What is in trials that are not finished may still become a result.")
     return notes
 
 
+def _open_note(economics: Economics) -> str:
+    """Say what attempts of which no end is known mean for the sums; empty without any."""
+    note = describe_open(economics.goodput.n_open)
+    if note and economics.open_at_most_ms is not None:
+        more = _hours(economics.open_at_most_ms / HOUR_MS)
+        note += f", and at most {more} {economics.goodput.unit} more, until the next began"
+    return f"{AT_LEAST.strip()}: {note}." if note else ""
+
+
+def at_least(is_at_least: bool, text: str) -> str:
+    """Mark what is known from below only; at least nothing is nothing known."""
+    if not is_at_least or text == UNKNOWN:
+        return text
+    return f"{AT_LEAST}{text}" if any(digit in text for digit in "123456789") else UNKNOWN
+
+
 def _cost(way: Way) -> str:
     if not way.cost:
         return UNKNOWN
-    return f"{show_money(way.cost)}{' + ' + UNKNOWN if way.unknown_cost else ''}"
+    shown = f"{show_money(way.cost)}{' + ' + UNKNOWN if way.unknown_cost else ''}"
+    return at_least(way.is_at_least, shown)
 
 
 def _hours(hours: float | None) -> str:
@@ -264,7 +308,8 @@ def _hours(hours: float | None) -> str:
 
 
 def _saved_money(run: Way, other: Way) -> str:
-    return _share(saved_money(run, other))
+    share = saved_money(run, other)
+    return f"{'≤ ' if run.is_at_least and share is not None else ''}{_share(share)}"
 
 
 def _share(share: float | None) -> str:

@@ -6,8 +6,10 @@ in proportion to its time. So the parts add up to what was allocated, in time an
 
 Ways of running the same sweep:
 
-- *as run*: measured. Wall time from the first submission (or, where the journal has none, the first
-  start) to the last end; GPU-hours and money of all attempts, lost work included.
+- *as run*: measured; a lower bound where attempts died without a word, which count up to their last
+  sign of life (``domain.cost``): then the part of what was killed, and the sums, are at least that.
+  Wall time from the first submission (or, where the journal has none, the first start) to the last
+  end; GPU-hours and money of all attempts, lost work included.
 - *the same on demand*: extrapolated. The work that survives, and one start-up a trial; nothing is
   lost. As many trials at once as ran at once at most, in the order of their numbers, and no waiting
   in a queue. At the price on demand that was known at submit.
@@ -28,6 +30,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from orchestrator.contract.records import COMMITTED
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.cost import HOUR_S, attempt_price, device_count, on_demand_price
 from orchestrator.domain.goodput import (
@@ -59,11 +62,13 @@ class Part:
     """Where some of the allocated time went."""
 
     n_attempts: int = 0
-    """Attempts with time in it; one may be in several parts."""
+    """Attempts with time in it; one may be in several parts, and each is in one at least."""
     device_ms: int = 0
     """Device-milliseconds."""
     money: Mapping[str, int] | None = None
     """Billionths of each currency; None is nothing."""
+    n_open: int = 0
+    """Of these attempts, those of which no end is known: the time is at least this."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ class Way:
     """Why ``cost`` is not all of it, or nothing; empty: it is all."""
     at_once: int | None = None
     """Most trials at a time; None: nothing ran."""
+    is_at_least: bool = False
+    """Whether device-hours and cost are lower bounds."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,9 @@ class Economics:
     """All attempts."""
     money: Mapping[str, int]
     """What all of them cost, in billionths of each currency."""
+    open_at_most_ms: int | None
+    """Device-milliseconds that attempts without a known end can have taken beyond what is counted:
+    until the next one's claim; None where nothing bounds it."""
     n_unpriced: int
     """Attempts whose profile stated no price: they are in no amount."""
     as_run: Way
@@ -154,6 +164,7 @@ def measure_economics(
         cost={currency: amount / NANO for currency, amount in money.items()},
         unknown_cost=missing,
         at_once=at_once,
+        is_at_least=any(attempt.is_open for attempt in attempts),
     )
     kept = [_kept_of(account, state) for account, state in accounts]
     on_demand, in_series = _extrapolate(kept, at_once)
@@ -162,6 +173,7 @@ def measure_economics(
         parts=parts,
         n_attempts=len(attempts),
         money=money,
+        open_at_most_ms=_open_at_most_ms(attempts),
         n_unpriced=n_unpriced,
         as_run=as_run,
         on_demand=on_demand,
@@ -196,7 +208,7 @@ def _part(
     attempts: Sequence[AttemptAccount],
 ) -> tuple[dict[str, Part], dict[str, int], int]:
     """Add up time and money of attempts by what became of them."""
-    n_attempts, device_ms = dict.fromkeys(PARTS, 0), dict.fromkeys(PARTS, 0)
+    n_attempts, device_ms, n_open = (dict.fromkeys(PARTS, 0) for _ in range(3))
     money: dict[str, dict[str, int]] = {name: {} for name in PARTS}
     total: dict[str, int] = {}
     n_unpriced = 0
@@ -209,14 +221,39 @@ def _part(
             amount = round(price[0] * account.wall_s / HOUR_S * NANO)
             total[price[1]] = total.get(price[1], 0) + amount
         amounts = share_out(amount, [ms for _, ms in account.parts_ms])
-        for name in {name for name, ms in account.parts_ms if ms}:
+        for name in _parts_of(account):
             n_attempts[name] += 1
+        if account.is_open:
+            n_open[account.parts_ms[-1][0]] += 1
         for (name, ms), part in zip(account.parts_ms, amounts, strict=True):
             device_ms[name] += ms
             if price is not None:
                 money[name][price[1]] = money[name].get(price[1], 0) + part
-    parts = {name: Part(n_attempts[name], device_ms[name], money[name]) for name in PARTS}
+    parts = {
+        name: Part(n_attempts[name], device_ms[name], money[name], n_open[name]) for name in PARTS
+    }
     return parts, dict(sorted(total.items())), n_unpriced
+
+
+def _parts_of(account: AttemptAccount) -> set[str]:
+    """Name the parts that an attempt has time in, or would have if it were known."""
+    found = {name for name, ms in account.parts_ms if ms}
+    if account.is_open or not found:
+        is_winner = account.attempt.outcome == COMMITTED and len(account.parts_ms) > 1
+        found.add(account.parts_ms[0 if is_winner else -1][0])
+    return found
+
+
+def _open_at_most_ms(attempts: Iterable[AttemptAccount]) -> int | None:
+    """Add up what attempts without a known end can have taken beyond what counts."""
+    total = 0
+    for account in attempts:
+        if account.is_open:
+            if account.at_most_s is None:
+                return None
+            devices = device_count(account.attempt.resources) or 1
+            total += round(max(0.0, account.at_most_s - account.wall_s) * devices * 1000)
+    return total
 
 
 def _span(account: AttemptAccount) -> tuple[float, float] | None:
@@ -288,7 +325,7 @@ def _kept_of(trial: TrialAccount, state: TrialState) -> _Kept:
     wall_s = device_s = 0.0
     cost: list[tuple[str, float]] = []
     unpriced: str | None = None
-    for attempt, _, parts in trial.attempts:
+    for attempt, _, parts, *_ in trial.attempts:
         ms = sum(part for name, part in parts if name in _KEPT)
         if attempt.number == last:
             ms += sum(part for name, part in parts if name == START_UP)

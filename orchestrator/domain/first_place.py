@@ -15,6 +15,7 @@ from orchestrator.domain.standing import Certainty, Standing
 from orchestrator.domain.sweep_summary import MAXIMIZE, SweepSummary
 
 _HOW = "make confirm reruns the best on fresh seeds"
+_HOW_ELSEWHERE = "only runs of the best on fresh seeds would tell"
 # What has ended for good unless somebody asks; the rest, done ones aside, may still bring a result.
 _ENDED = (TrialState.FAILED, TrialState.CANCELLED)
 
@@ -33,7 +34,8 @@ def judge_first_place(
         return Standing()
     first = ranked[0]
     sign = -1.0 if summary.goal == MAXIMIZE else 1.0
-    doubts = _doubts(ranked, sign)
+    how = _HOW_ELSEWHERE if summary.is_imported else _HOW
+    doubts = _doubts(ranked, sign, how)
     others = len(ranked) - 1
     tied = sum(one.tie == 1 for one in ranked) - 1 if first.tie is not None else 0
     undone = [row for row in rows if row.state is not TrialState.DONE and not row.is_fresh]
@@ -53,23 +55,23 @@ def judge_first_place(
         return Standing(
             Certainty.TIED,
             f"The first place is tied: its {first.n} repeats cannot be told from "
-            f"{tied:,} of {_count(others, 'other')} (95 % intervals of the difference); {_HOW}.",
+            f"{tied:,} of {_count(others, 'other')} (95 % intervals of the difference); {how}.",
         )
     if not others:
         return Standing(
             Certainty.CLEAR,
             "The first place is clear for want of others: one configuration is ranked, by its "
-            f"{first.n} repeats; {_HOW}.",
+            f"{first.n} repeats; {how}.",
         )
     against = f"tell it from {_count(others, 'other')}"
     return Standing(
         Certainty.CLEAR,
         f"The first place is clear: its {first.n} repeats {against} (95 % intervals of the "
-        f"difference), though the runs that chose it flatter it; {_HOW}.",
+        f"difference), though the runs that chose it flatter it; {how}.",
     )
 
 
-def _doubts(ranked: Sequence[Configuration], sign: float) -> list[str]:
+def _doubts(ranked: Sequence[Configuration], sign: float, how: str) -> list[str]:
     """Say why the runs that there are do not make a first place sure."""
     first = ranked[0]
     doubts = []
@@ -84,7 +86,7 @@ def _doubts(ranked: Sequence[Configuration], sign: float) -> list[str]:
             f"{len(better.members)} repeats"
         )
     if first.n == 1:
-        doubts.append(f"one run may be luck ({_HOW})")
+        doubts.append(f"one run may be luck ({how})")
     if len(ranked) > 1 and ranked[1].rank == 1:
         doubts.append(f"{sum(one.rank == 1 for one in ranked)} share it")
     return doubts

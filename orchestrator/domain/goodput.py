@@ -16,6 +16,10 @@ What survives of an attempt:
 
 Start-up of attempts that survive is taken off, where it is known (``runtime.start_up``).
 
+An attempt that died without a word counts up to its last sign of life (``domain.cost``). What it
+took beyond that nobody knows; it would be in the part of what was killed, so that part, and the
+sum, are lower bounds then, and such attempts are counted.
+
 Not covered: a copy that found its trial committed or held, and left, writes no record (a line in
 the trial's log is all), so its seconds are in no part; neither are the seconds between the start of
 a job and the claim. A checkpoint that is a directory has the time of the directory itself, so one
@@ -32,7 +36,7 @@ from typing import Any, NamedTuple
 from orchestrator.contract import records
 from orchestrator.contract.errors import EXIT_CHECKPOINTED
 from orchestrator.contract.states import TrialState
-from orchestrator.domain.cost import attempt_wall_s, device_count
+from orchestrator.domain.cost import attempt_wall_s, device_count, wall_at_most_s
 from orchestrator.domain.trial_files import Attempt, TrialFiles
 from orchestrator.runtime.loss_rate import is_unannounced_loss
 
@@ -79,6 +83,9 @@ class Goodput:
     """``GPU-hours``, ``hours`` without any GPU, ``device-hours`` of both kinds."""
     is_estimate: bool = False
     """Whether the length, or the saved part, of some attempt is a guess."""
+    n_open: int = 0
+    """Attempts that ended without a word, or are of unknown length: what is allocated is at least
+    this."""
 
     @property
     def allocated_ms(self) -> int:
@@ -127,6 +134,10 @@ class AttemptAccount(NamedTuple):
     """Seconds that it held its allocation; 0 where nothing is known."""
     parts_ms: tuple[tuple[str, int], ...]
     """Names of ``PARTS`` and device-milliseconds; they add up to all of its time."""
+    is_open: bool = False
+    """Whether it was at least so long, and no more is known; the rest would be in the last part."""
+    at_most_s: float | None = None
+    """How long it can have been, if it is open; None: nobody knows."""
 
 
 class TrialAccount(NamedTuple):
@@ -145,8 +156,14 @@ def account_trial(trial: TrialFiles, state: TrialState, now_s: float) -> TrialAc
     account = _Account(trial.attempts, state, _winner(trial), now_s)
     parts = account.parts()
     attempts = tuple(
-        AttemptAccount(attempt, wall_s or 0.0, tuple(parts[index]))
-        for index, (attempt, wall_s) in enumerate(zip(trial.attempts, account.walls, strict=True))
+        AttemptAccount(
+            attempt,
+            account.walls[index] or 0.0,
+            tuple(parts[index]),
+            is_open := account.are_open[index],
+            wall_at_most_s(attempt, account.after(index)) if is_open else None,
+        )
+        for index, attempt in enumerate(trial.attempts)
     )
     return TrialAccount(attempts, account.winner, account.is_estimate)
 
@@ -161,7 +178,7 @@ def measure_goodput(trials: Iterable[tuple[TrialFiles, TrialState]], now_s: floa
     parts = dict.fromkeys(PARTS, 0)
     gaps: list[float] = []
     is_estimate = False
-    n_done = n_failed = 0
+    n_done = n_failed = n_open = 0
     kinds: set[bool] = set()
     for trial, state in trials:
         attempts = trial.attempts
@@ -186,9 +203,10 @@ def measure_goodput(trials: Iterable[tuple[TrialFiles, TrialState]], now_s: floa
                 parts[name] += device_ms
         gaps += _resume_gaps(attempts, account.walls)
         is_estimate |= account.is_estimate
+        n_open += sum(account.are_open)
         kinds |= {device_count(attempt.resources) > 0 for attempt in attempts}
     unit = "device-hours" if len(kinds) > 1 else "hours" if kinds == {False} else "GPU-hours"
-    return Goodput(parts, n_done, n_failed, tuple(sorted(gaps)), unit, is_estimate)
+    return Goodput(parts, n_done, n_failed, tuple(sorted(gaps)), unit, is_estimate, n_open)
 
 
 def _winner(trial: TrialFiles) -> int | None:
@@ -214,11 +232,16 @@ class _Account:
             state is TrialState.RUNNING and last >= 0 and attempts[last].outcome is None
         )
         found = [
-            attempt_wall_s(attempt, now_s, self.is_running and index == last)
+            attempt_wall_s(attempt, now_s, self.is_running and index == last, self.after(index))
             for index, attempt in enumerate(attempts)
         ]
         self.walls = [wall_s for wall_s, _ in found]
-        self.is_estimate = any(is_guess for _, is_guess in found)
+        self.are_open = [is_open for _, is_open in found]
+        self.is_estimate = any(self.are_open)
+
+    def after(self, index: int) -> Attempt | None:
+        """Return the attempt after one, by its index."""
+        return self.attempts[index + 1] if index + 1 < len(self.attempts) else None
 
     def parts(self) -> list[list[tuple[str, int]]]:
         """Return for each attempt names of parts and device-milliseconds, which add up to it."""
@@ -299,6 +322,7 @@ def goodput_record(goodput: Goodput) -> dict[str, Any]:
         "parts_h": hours,
         "parts_device_ms": dict(goodput.parts_ms),
         "is_estimate": goodput.is_estimate,
+        "attempts_without_end": goodput.n_open,
         "resume_s": {
             "n": len(goodput.resume_s),
             "p50": goodput.resume_percentile_s(50),
@@ -309,19 +333,35 @@ def goodput_record(goodput: Goodput) -> dict[str, Any]:
     }
 
 
+def describe_open(n_open: int) -> str:
+    """Say what attempts without an end mean for the sums; empty without any."""
+    if not n_open:
+        return ""
+    count, its = (
+        ("attempt", "counts up to its") if n_open == 1 else ("attempts", "count up to their")
+    )
+    return (
+        f"{n_open:,} {count} ended without a word and {its} last sign of life: it was at least that"
+    )
+
+
 def describe_goodput(goodput: Goodput) -> list[str]:
     """Say in a few lines where the time went; no line before anything ran."""
     allocated = goodput.allocated_ms
+    is_least = [f"{describe_open(goodput.n_open)}."] if goodput.n_open else []
     if not allocated:
-        return []
+        return is_least
     about = "about " if goodput.is_estimate else ""
     hours = allocated / HOUR_MS
     amount = f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
-    lines = [f"Goodput: {about}{goodput.goodput:.1%} of {amount} {goodput.unit} is in results."]
+    least = "at least " if goodput.n_open else ""
+    share = f"{about}{goodput.goodput:.1%}"
+    lines = [f"Goodput: {share} of {least}{amount} {goodput.unit} is in results."]
     for name, words in PARTS.items():
         part = goodput.parts_ms[name]
         if part and name != RESULTS:
             lines.append(f"  {part / allocated:6.1%}  {words}")
+    lines += is_least
     p50, p99 = goodput.resume_percentile_s(50), goodput.resume_percentile_s(99)
     if p50 is not None and p99 is not None:
         lines.append(f"From an interruption to the next attempt: p50 {p50:.0f} s, p99 {p99:.0f} s.")

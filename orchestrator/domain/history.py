@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from orchestrator.contract.states import SlurmState, TrialState
 from orchestrator.domain.bad_nodes import SUSPECT, NodeEnd
 from orchestrator.domain.cause import Cause, classify
-from orchestrator.domain.retry_policy import Ended
+from orchestrator.domain.retry_policy import Ended, is_final
 from orchestrator.domain.trial_files import Attempt, TrialFiles
 
 # A trial that just started seems to have lived for as long as its claim took to write.
@@ -54,6 +54,17 @@ def ended_attempts(
                 )
             )
     return tuple(ends)
+
+
+def failed_for_good(trial: TrialFiles, state: TrialState, slurm: SlurmState | None) -> bool:
+    """Whether a trial failed in a way that goes again only where a person asks.
+
+    Nodes that fail everybody's trials are not looked for: there it may go again by itself.
+    """
+    if state is not TrialState.FAILED:
+        return False
+    ends = ended_attempts(trial, state, slurm, {})
+    return bool(ends) and is_final(ends[-1])
 
 
 def node_ends(trials: Iterable[TrialFiles], states: Mapping[str, TrialState]) -> Iterator[NodeEnd]:

@@ -98,6 +98,8 @@ class Imported:
     """Names and goals, where the source says what was optimized; the first is ranked."""
     problems: tuple[str, ...] = ()
     """What could not be used, a line for each file or run."""
+    study: str | None = None
+    """Which study it is; None where a source holds no studies."""
     needs_params: str = ""
     """Why parameters cannot be told from metrics, with the names; empty: they can."""
 

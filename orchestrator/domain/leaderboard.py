@@ -35,13 +35,14 @@ import functools
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.contract.records import metric_value
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.confirmed import Outcome
 from orchestrator.domain.confirmed_board import CONFIRMED_COLUMNS
-from orchestrator.domain.cost import Usage, sum_usage, trial_usage
+from orchestrator.domain.cost import Meter, Usage, sum_usage
 from orchestrator.domain.first_place import judge_first_place
 from orchestrator.domain.goodput import Goodput, measure_goodput
 from orchestrator.domain.named_columns import (
@@ -180,15 +181,16 @@ def rank_trials(
             states.get(trial.name)
             or (TrialState.DONE if trial.result is not None else TrialState.UNKNOWN),
         )
-        for trial in sorted(trials, key=lambda trial: (trial.number, trial.name))
+        for trial in sorted(trials, key=attrgetter("number", "name"))
     ]
     params = [flatten_params(row.trial.params or {}) for row in rows]
+    meter = Meter(now_s)
     for row in rows:
         if row.trial.id in fresh:
             row.is_fresh = True
         else:
             judge(row, summary.metric)
-        row.usage = trial_usage(row.trial.attempts, row.state, now_s)
+        row.usage = meter.read(row.trial.attempts, row.state)
     ranking = rank_rows(rows, params, summary, differs or summary.differs)
     for row in rows:
         if row.lead < 0 or row.trial.name in reasons:
@@ -255,21 +257,20 @@ def _lay_out(
     parameters = {names.give(name, "param"): param_cells[name] for name in varying}
     table.add_typed(parameters)
     metrics = {names.give(name, "metric"): metric_cells[name] for name in metric_cells}
-    table.add_typed({name: list(map(_metric, cells)) for name, cells in metrics.items()})
+    table.add_typed({name: _numbers(cells) for name, cells in metrics.items()})
 
     data = table.columns
     data["attempts"] = typed_column([len(row.trial.attempts) for row in rows], "Int64")
     data["gpu_hours"] = typed_column([round(row.usage.gpu_hours, 6) for row in rows], "Float64")
     costs = _cost_columns(rows, currencies)
     data.update(costs)
-    data["node"] = text_column(
-        [_or_missing(r.trial.attempts[-1].node if r.trial.attempts else None) for r in rows]
-    )
+    nodes = [row.trial.attempts[-1].node if row.trial.attempts else None for row in rows]
+    data["node"] = text_column([MISSING if node is None else node for node in nodes])
     data["note"] = text_column([row.note or MISSING for row in rows])
     constants = {names.give(name, "param"): param_cells[name] for name in constant}
     table.add_typed(constants)
 
-    counts = Counter(row.state.value for row in rows)
+    counts = Counter(data["state"].cells)
     order = sorted(range(len(rows)), key=list(map(_place, rows)).__getitem__)
     ranked = [rows[index].lead for index in order if rows[index].lead >= 0]
     columns = {
@@ -355,7 +356,7 @@ def _objective_columns(
     for place, (metric, _) in enumerate(summary.objectives):
         cells = metric_cells.pop(metric, None) or [MISSING] * n
         given.append(names.give(metric, "metric", suffixes))
-        table.columns[given[-1]] = number_column(list(map(_metric, cells)))
+        table.columns[given[-1]] = number_column(_numbers(cells))
         for suffix in suffixes:
             field_name = suffix.removeprefix("_").removeprefix("ci95_")
             intervals = [group.intervals[place] for group in groups]
@@ -390,9 +391,9 @@ def _or_missing(value: Any) -> Any:
     return MISSING if value is None or value != value else value  # NaN here means: none
 
 
-def _metric(cell: Any) -> Any:
-    """Turn a metric that records spell as text (nan, inf) back into a number."""
-    if type(cell) is str:
-        number = metric_value(cell)
-        return cell if number is None else number
-    return cell
+def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
+    """Turn metrics that records spell as text (nan, inf) back into numbers."""
+    if str not in set(map(type, cells)):
+        return cells
+    numbers = [metric_value(cell) if type(cell) is str else None for cell in cells]
+    return [cell if n is None else n for cell, n in zip(cells, numbers, strict=True)]

@@ -7,54 +7,55 @@ everywhere are on it together. A point with a NaN or an infinity is never on it,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 _BLOCK = 256
 
 
-def pareto_front(points: Any, maximize: Sequence[bool]) -> list[bool]:
+def pareto_front(points: Sequence[Sequence[float]], maximize: Sequence[bool]) -> list[bool]:
     """Tell which points are on the front.
 
     Two criteria take one sorting; more are compared with the front found so far, block by block.
 
     Args:
-        points: One row a point, one column a criterion; an array, or lists.
+        points: One row a point, one column a criterion.
         maximize: For each criterion whether more of it is better.
     """
-    if not len(points):
-        return []
-    values = np.array(points, np.float64).reshape(len(points), len(maximize))
-    values = np.where(np.array(maximize, bool), -values, values)
-    usable = np.flatnonzero(np.isfinite(values).all(axis=1))
-    found = np.zeros(len(values), bool)
-    # Whoever beats a point is before it in lexicographic order, equal points are next to it.
-    order = usable[np.lexsort(values[usable].T[::-1])]
-    in_order = values[order]
-    is_new = np.ones(len(order), bool)
-    is_new[1:] = (in_order[1:] != in_order[:-1]).any(axis=1)
-    unique = in_order[is_new]
-    front = _front_of_two(unique) if unique.shape[1] <= 2 else _front_of_many(unique)
-    found[order] = front[np.cumsum(is_new) - 1]
-    marks: list[bool] = found.tolist()
+    columns: Any = zip(*points, strict=True)  # faster than row by row
+    signed = [
+        [-value for value in column] if is_up else column
+        for column, is_up in zip(columns, maximize, strict=bool(points))
+    ]
+    rows: list[tuple[float, ...]] = list(zip(*signed, strict=True))
+    finite = math.isfinite
+    # Whoever beats a point is before it in lexicographic order; equal points are one here.
+    unique = sorted({row for row in rows if all(map(finite, row))})
+    marks = _front_of_two(unique) if len(maximize) <= 2 else _front_of_many(unique)
+    front = {row for row, mark in zip(unique, marks, strict=True) if mark}
+    return [row in front for row in rows]
+
+
+def _front_of_two(points: Sequence[tuple[float, ...]]) -> list[bool]:
+    """Tell which of different points in lexicographic order are efficient; at most two columns."""
+    marks, least = [], math.inf
+    for point in points:
+        marks.append(point[-1] < least)
+        least = min(least, point[-1])
     return marks
 
 
-def _front_of_two(sorted_values: Any) -> Any:
-    """Tell which of different points in lexicographic order are efficient; at most two columns."""
-    last = sorted_values[:, -1]
-    best = np.minimum.accumulate(last)
-    return np.concatenate([[True], last[1:] < best[:-1]])[: len(last)]
-
-
-def _front_of_many(sorted_values: Any) -> Any:
+def _front_of_many(points: Sequence[tuple[float, ...]]) -> list[bool]:
     """Tell which of different points in lexicographic order are efficient."""
-    efficient = np.zeros(len(sorted_values), bool)
-    front = sorted_values[:0]
-    for start in range(0, len(sorted_values), _BLOCK):
-        block = sorted_values[start : start + _BLOCK]
+    # Lazy: with one objective, or two, numpy is not needed, and its import takes longer than this.
+    import numpy as np
+
+    values = np.array(points, np.float64)
+    efficient = np.zeros(len(values), bool)
+    front: Any = values[:0]
+    for start in range(0, len(values), _BLOCK):
+        block = values[start : start + _BLOCK]
         places = np.arange(start, start + len(block))
         for rivals in (front, None):  # the front first: it leaves fewer to compare among themselves
             against = block if rivals is None else rivals
@@ -67,4 +68,5 @@ def _front_of_many(sorted_values: Any) -> Any:
             block, places = block[kept], places[kept]
         efficient[places] = True
         front = np.concatenate([front, block])
-    return efficient
+    marks: list[bool] = efficient.tolist()
+    return marks

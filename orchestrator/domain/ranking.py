@@ -13,10 +13,9 @@ import contextlib
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from orchestrator.contract.records import metric_value
 from orchestrator.contract.states import TrialState
@@ -26,7 +25,6 @@ from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.ratings import HUMAN_SCORE
 from orchestrator.domain.repeats import mean_error, student_t95
 from orchestrator.domain.sweep_summary import MAXIMIZE, MINIMIZE, SweepSummary
-from orchestrator.domain.ties import Estimate, find_ties
 from orchestrator.domain.trial_files import TrialFiles
 from orchestrator.domain.typed_columns import spell_value
 
@@ -63,6 +61,11 @@ class Configuration:
         """Its trials, in number order."""
         raise NotImplementedError
 
+    @property
+    def usages(self) -> Sequence[Usage]:
+        """What its repeats that count used."""
+        raise NotImplementedError
+
 
 class Repeats(Configuration):
     """A configuration of a sweep with repeats."""
@@ -79,6 +82,11 @@ class Repeats(Configuration):
     def members(self) -> Sequence[Row]:
         """Its trials, in number order."""
         return self.rows
+
+    @property
+    def usages(self) -> Sequence[Usage]:
+        """What its repeats that count used."""
+        return [row.usage for row in self.rows if row.value is not None]
 
 
 class Row(Configuration):
@@ -101,6 +109,11 @@ class Row(Configuration):
     def members(self) -> Sequence[Row]:
         """Itself: without repeats."""
         return (self,)
+
+    @property
+    def usages(self) -> Sequence[Usage]:
+        """Its own; only what has a value is ranked."""
+        return (self.usage,)
 
 
 class Ranking(NamedTuple):
@@ -179,11 +192,19 @@ def rank_rows(
             if row.value is not None:
                 row.lead = lead
     if any(one.n > 1 for one in ordered):
-        ties = find_ties([Estimate(*_estimate(one)) for one in ordered])
-        for one, place in zip(ordered, ties, strict=True):
-            one.tie = ordered[place].rank
+        _mark_ties(ordered)
     # In number order, as the trials lie in memory: three times as fast as by rank.
     return Ranking(ordered, every, *_mark_front(found, summary))
+
+
+def _mark_ties(ordered: Sequence[Configuration]) -> None:
+    """Give each the rank of the best that it is tied with."""
+    # Lazy: it computes with numpy, whose import takes longer than ranking without repeats.
+    from orchestrator.domain.ties import Estimate, find_ties
+
+    ties = find_ties([Estimate(one.score, one.intervals[0].error, one.n) for one in ordered])
+    for one, place in zip(ordered, ties, strict=True):
+        one.tie = ordered[place].rank
 
 
 def _configurations(
@@ -191,14 +212,25 @@ def _configurations(
 ) -> Iterable[list[Row]]:
     """Part rows into those that differ in nothing but their seed."""
     groups: dict[Any, list[Row]] = {}
+    names_of: dict[tuple[str, ...], list[str]] = {}
     for index, row in enumerate(rows):
         key: Any = index
         if row.trial.params is not None and not row.is_fresh:
-            rest = {name: value for name, value in params[index].items() if name not in differs}
+            own = params[index]
+            names = names_of.get(given := tuple(own))
+            if names is None:
+                names = names_of[given] = sorted(name for name in given if name not in differs)
             with contextlib.suppress(RecursionError):  # nested without end: on its own
-                key = json.dumps(rest, sort_keys=True)
+                key = _spell_values([own[name] for name in names], names)
         groups.setdefault(key, []).append(row)
     return groups.values()
+
+
+def _spell_values(values: list[Any], names: Sequence[str]) -> tuple[object, ...]:
+    """Return what is the same for the same values: 1, 1.0 and true are three, NaN is one."""
+    if list in set(map(type, values)):  # what is in it may be named in another order
+        return (*names, json.dumps(values, sort_keys=True))
+    return (*names, repr(values))
 
 
 def _average(group: list[Row], names: Sequence[str]) -> Repeats:
@@ -238,9 +270,8 @@ def _order(
     block: list[Configuration], signs: Sequence[float], ordered: list[Configuration]
 ) -> None:
     """Sort one block, give it the ranks that follow those of ``ordered``, and append it there."""
-    sign = signs[0] if signs else 1.0
     # By the number alone at first: it nearly always decides, and floats sort fast.
-    by_score = sorted(block, key=lambda one: sign * one.score)
+    by_score = sorted(block, key=attrgetter("score"), reverse=bool(signs) and signs[0] < 0)
     if len({one.score for one in block}) < len(block):
         by_score = [
             one
@@ -260,19 +291,11 @@ def _tie_break(one: Configuration, signs: Sequence[float]) -> tuple[float, ...]:
         math.inf if math.isnan(score) else sign * score
         for sign, score in zip(signs[1:], one.others, strict=True)
     ]
-    return (*others, _per_repeat([row.usage.gpu_hours for row in _counting(one)]))
-
-
-def _counting(one: Configuration) -> list[Row]:
-    return [row for row in one.members if row.value is not None]
+    return (*others, _per_repeat([usage.gpu_hours for usage in one.usages]))
 
 
 def _per_repeat(amounts: Sequence[float]) -> float:
     return math.fsum(amounts) / len(amounts) if len(amounts) > 1 else amounts[0]
-
-
-def _estimate(one: Configuration) -> tuple[float, float, int]:
-    return one.score, one.intervals[0].error, one.n
 
 
 def _mark_front(
@@ -285,15 +308,15 @@ def _mark_front(
     by = ""
     if len(ranked) < 2:
         return (), ""
-    points = np.array([one.score for one in members], np.float64)
+    points: list[tuple[float, ...]]
     if len(front) > 1:
-        points = np.column_stack([points, np.array([one.others for one in members], np.float64)])
+        points = [(one.score, *one.others) for one in members]
     else:
         by, amounts = _amounts(members)
         if not by:
             return (), ""
         front.append((None, MINIMIZE))
-        points = np.column_stack([points, amounts])
+        points = [(one.score, amount) for one, amount in zip(members, amounts, strict=True)]
     marks = pareto_front(points, [goal == MAXIMIZE for _, goal in front])
     if len(members) < len(ranked):
         for one in ranked:
@@ -303,22 +326,19 @@ def _mark_front(
     return tuple(front), by
 
 
-def _amounts(members: Sequence[Configuration]) -> tuple[str, Any]:
+def _amounts(members: Sequence[Configuration]) -> tuple[str, list[float]]:
     """Return what each took per repeat: money where all have a price in one currency, else time."""
-    if isinstance(members[0], Row):
-        usages = [row.usage for row in members if isinstance(row, Row)]
-    else:
-        usages = [row.usage for one in members for row in _counting(one)]
+    usages = [usage for one in members for usage in one.usages]
     currencies = {tuple(usage.cost) for usage in usages}
     by, amounts = "", [0.0]
     if len(currencies) == 1 and len(names := currencies.pop()) == 1:
-        by, amounts = "cost", [usage.cost[names[0]] for usage in usages]
+        (name,) = names
+        by, amounts = "cost", [usage.cost[name] for usage in usages]
     if not any(amounts):  # no price, several currencies, or a price of 0, which parts nobody
         by, amounts = "gpu_hours", [usage.gpu_hours for usage in usages]
     if not any(amounts):
         return "", []
-    if len(members) == len(amounts):
-        return by, amounts
-    counts = np.array([one.n for one in members], np.int64)
-    starts = np.cumsum(counts) - counts
-    return by, np.add.reduceat(np.array(amounts, np.float64), starts) / counts
+    if len(members) < len(amounts):
+        each = iter(amounts)
+        amounts = [_per_repeat(list(islice(each, one.n))) for one in members]
+    return by, amounts

@@ -43,9 +43,9 @@ class Contender:
     metrics: Sequence[ShownValue]
     """Other metrics of its first trial."""
     command: str
-    """Runs that trial again and compares the numbers."""
+    """Runs that trial again and compares the numbers; empty where nothing here can run it."""
     script: str
-    """The trial's own script, relative to the sweep's folder."""
+    """The trial's own script, relative to the sweep's folder; empty likewise."""
     fresh: Sequence[ShownValue] = ()
     """What it came to on fresh seeds; empty if it did not run there."""
 

@@ -32,11 +32,17 @@ _COST = (
     "GPU-hours are the time of all attempts times their GPUs, lost work included; cost is that "
     "time times the price that the partition's profile had when the attempt was submitted."
 )
-_ESTIMATE = "Attempts that run, or ended without a word, are counted up to their last heartbeat."
+_ESTIMATE = (
+    "Attempts that ended without a word are counted up to their last sign of life: hours and cost "
+    "with them are at least what is shown. It is the latest of the claim, the last heartbeat, and "
+    "the newest checkpoint and report that the next attempt found."
+)
 _LUCK = (
     "The first place was chosen and measured on the same runs: of many alike, the luckiest comes "
-    "first. make confirm measures it again on fresh seeds."
+    "first."
 )
+_AGAIN = " make confirm measures it again on fresh seeds."
+_AGAIN_ELSEWHERE = " Only runs of it on fresh seeds would tell."
 
 
 _FRESH = (
@@ -73,4 +79,4 @@ def _paragraphs(board: Leaderboard) -> Iterator[str]:
     if board.outcome.configurations:
         yield _FRESH
     elif board.leads:
-        yield _LUCK
+        yield _LUCK + (_AGAIN_ELSEWHERE if board.summary.is_imported else _AGAIN)

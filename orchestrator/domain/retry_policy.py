@@ -42,6 +42,15 @@ from orchestrator.domain.trial_state import TaskLook
 _HELD_AFTER_LAUNCH = ("launch failed requeued held",)
 # Only an administrator may release these (Slurm 24.05 and later, job_mgr.c), so replaced at once.
 _HELD_FOR_EVER = ("launch failure limit exceeded requeued held", "jobholdmaxrequeue")
+# Failures that are tried again, within limits; errors after progress are, too.
+_MAY_GO_AGAIN = (
+    Cause.HOST_OOM,
+    Cause.CUDA_OOM,
+    Cause.PREEMPTED,
+    Cause.TIMEOUT,
+    Cause.KILLED,
+    Cause.DISK_FULL,
+)
 # A trial whose attempts die without a word and without progress so often in a row kills its own
 # supervisor, whatever the reason; it would never end.
 MAX_SILENT_ENDS = 10
@@ -248,6 +257,18 @@ def _decide_interrupted(trial: TrialHistory, limits: RetryLimits) -> Decision:
         return Decision(Action.GIVE_UP, Cause.STUCK, words)
     return Decision(
         Action.SUBMIT, last.cause, f"{last.cause.value}; goes on from its checkpoint", trial.changes
+    )
+
+
+def is_final(last: Ended) -> bool:
+    """Whether a failed trial's last failure is one that goes again only where a person asks.
+
+    It follows from the cause alone, whatever the limits, so it is known before any decision.
+    """
+    if last.on_bad_node:
+        return False
+    return last.cause not in _MAY_GO_AGAIN and not (
+        last.cause is Cause.ERROR and last.made_progress
     )
 
 

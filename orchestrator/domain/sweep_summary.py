@@ -30,6 +30,8 @@ class SweepSummary:
     """Further objectives with their goals; they count for the Pareto front, and between equals."""
     differs: tuple[str, ...] = ("seed",)
     """Dotted names of the parameters in which repeats differ: the seed, what is derived of it."""
+    is_imported: bool = False
+    """Whether another tool made the results, so that nothing of it can be run here."""
 
     @property
     def objectives(self) -> tuple[tuple[str, str], ...]:
@@ -70,6 +72,7 @@ def parse_summary(record: Mapping[str, Any], source: str) -> SweepSummary:
         seeded=record.get("seeded") is True,
         differs=tuple(differs),
         more_objectives=tuple(several[1:]),
+        is_imported=record.get("imported_from") is not None,
     )
 
 

@@ -38,7 +38,12 @@ def estimate_time_left(
             continue
         last = len(trial.attempts) - 1
         walls = [
-            attempt_wall_s(attempt, now_s, is_running and index == last)[0]
+            attempt_wall_s(
+                attempt,
+                now_s,
+                is_running and index == last,
+                trial.attempts[index + 1] if index < last else None,
+            )[0]
             for index, attempt in enumerate(trial.attempts)
         ]
         seconds = math.fsum(wall_s for wall_s in walls if wall_s is not None)

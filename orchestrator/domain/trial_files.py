@@ -47,7 +47,8 @@ class Attempt(NamedTuple):
     heartbeat_at: float | None = None
     """Last heartbeat as a Unix time on the file server's clock; None once it has ended."""
     is_estimate: bool = False
-    """Whether ``wall_s`` ends at the last heartbeat, the attempt having died without a word."""
+    """Whether ``wall_s`` ends at the last heartbeat, the attempt having died without a word: it
+    lived at least so long."""
     kind: str | None = None
     """Of a failed attempt, one of the kinds in ``runtime.cause``: ``cuda_oom``, ``stuck``, ..."""
     fingerprint: str | None = None
@@ -64,6 +65,9 @@ class Attempt(NamedTuple):
     """Its newest checkpoint then, on the same clock; None if there was none."""
     start_up_s: float | None = None
     """Seconds before its work began; None if unknown."""
+    reported_at: float | None = None
+    """When ``metrics.jsonl`` was last written to, as its claim found it; None: not known, or never.
+    On the file server's clock."""
 
 
 class TrialFiles(NamedTuple):

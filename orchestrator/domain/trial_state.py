@@ -57,6 +57,7 @@ def decide_state(
     task: TaskLook,
     stale_s: float,
     has_started: bool = True,
+    is_queued_here: bool = False,
 ) -> tuple[TrialState, str]:
     """Decide where a trial stands.
 
@@ -68,6 +69,8 @@ def decide_state(
         task: What Slurm says of it.
         stale_s: A heartbeat older than this does not prove life.
         has_started: An attempt of that submission is on disk.
+        is_queued_here: A process that lives runs that submission without Slurm, and has yet to
+            start the trial, or start it again.
 
     Returns:
         The state, and the reason in words; empty where the state says it all.
@@ -75,7 +78,7 @@ def decide_state(
     if is_committed:
         return TrialState.DONE, ""
     liveness = LIVENESS[task.state] if task.state is not None else None
-    if liveness is Liveness.WAITING:
+    if is_queued_here or liveness is Liveness.WAITING:
         state = TrialState.PENDING if last is None else TrialState.REQUEUED
         return state, task.reason if task.reason not in ("None", "Priority", "Resources") else ""
     beats = last is not None and last.heartbeat_age_s is not None and last.heartbeat_age_s < stale_s

@@ -49,7 +49,7 @@ from orchestrator.runtime.progress import (
     went_nowhere,
 )
 from orchestrator.runtime.signals import SignalPipe, exit_words, signal_name
-from orchestrator.runtime.vigil import Vigil
+from orchestrator.runtime.vigil import PASSED, Vigil
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,6 +124,9 @@ class _Attempt:
         job = f", job {where}" if where else ""
         say(f"{self.name} on {self.claim.record['node']}{job}")
         self._tell_of_slow_save()
+        if self.claim.is_passed:
+            self.vigil.superseded = PASSED
+            return self._stand_down(None)
         if self._is_stuck():
             return EXIT_STUCK
         if self.vigil.look_for_early_stop():
@@ -317,7 +320,7 @@ class _Attempt:
         self.canary.on_failure(end["cause"])
         return code if code > 0 else 128 - code
 
-    def _stand_down(self, code: int) -> int:
+    def _stand_down(self, code: int | None) -> int:
         say(f"{self.name}: stopped: {self.vigil.superseded}")
         if os.path.isdir(self.trial.attempts):
             self._write_end(

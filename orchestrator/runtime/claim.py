@@ -2,7 +2,9 @@
 
 Runs on the compute node. Attempt n holds the trial from the moment ``attempts/<n>.json`` exists
 until ``attempts/<n+1>.json`` does. Claims are published by ``link(2)``, so two nodes cannot take
-the same number; the holder touches its claim as a heartbeat and looks for a successor then.
+the same number; the holder touches its claim as a heartbeat and looks for a successor then. It does
+so from the claim on, first often and then at doubling distances (``Beats``), since of a holder that
+is killed without a word the last heartbeat is what tells how long it lived.
 A claim is a fencing token for a trial, not a lock: a holder that hangs is passed over.
 """
 
@@ -24,10 +26,15 @@ if TYPE_CHECKING:
     from orchestrator.contract.paths import TrialPaths
 
 HEARTBEAT_S = float(os.environ.get("ORCHESTRATOR_HEARTBEAT_S", 30.0))
+# The first heartbeat comes so soon; the next ones at doubling distances, up to HEARTBEAT_S. So of
+# one that is killed half of its life or more is known, from this first one on.
+FIRST_BEAT_S = float(os.environ.get("ORCHESTRATOR_FIRST_BEAT_S", 1.0))
 # A holder whose heartbeat is older than this is taken for dead: three beats missed.
 STALE_S = float(os.environ.get("ORCHESTRATOR_STALE_S", 100.0))
 # Once told to stop, a holder beats so often: what it was given can be read from its last beat.
 STOPPING_BEAT_S = 1.0
+# A shorter wait for an earlier attempt is no part of what a start-up takes.
+WAIT_WORTH_TELLING_S = 1.0
 _TASK_KEYS = ("array_job_id", "array_task_id", "job_id", "token")
 # What a superseded holder's program gets to end after SIGTERM, before SIGKILL.
 END_GRACE_S = 10.0
@@ -41,6 +48,26 @@ class Superseded(Exception):
     """A newer attempt holds the trial; what this one has to say does not count any more."""
 
 
+class Beats:
+    """When heartbeats are due."""
+
+    def __init__(self, now: float):
+        """Begin at ``now``, on the monotonic clock."""
+        self._gap_s = min(FIRST_BEAT_S, HEARTBEAT_S)
+        self.next_at = now + self._gap_s
+        """When the next one is due."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether they have come to their lasting distance."""
+        return self._gap_s >= HEARTBEAT_S
+
+    def took_place(self, now: float) -> None:
+        """Take note that one took place."""
+        self._gap_s = min(2 * self._gap_s, HEARTBEAT_S)
+        self.next_at = now + self._gap_s
+
+
 class Claim:
     """The claim of one attempt, held by this process."""
 
@@ -48,6 +75,31 @@ class Claim:
         """Wrap a claim that ``take_claim`` published."""
         self.trial, self.number, self.record = trial, number, record
         self._started = time.monotonic()
+        self.beats = Beats(self._started)
+        """When its heartbeats are due."""
+        self.waited_s = 0.0
+        """How long it waited, before its program, for an earlier attempt to end; 0: hardly."""
+        self.is_passed = False
+        """Whether another attempt took the trial or committed while it waited."""
+
+    def wait_for(self, number: int, say: Callable[[str], None]) -> None:
+        """Let attempt ``number``, which this one supersedes, end itself, beating meanwhile."""
+        _await_stand_down(self.trial, number, self._beat_if_due, say)
+        waited_s = time.monotonic() - self._started
+        self.waited_s = waited_s if waited_s >= WAIT_WORTH_TELLING_S else 0.0
+
+    def _beat_if_due(self) -> bool:
+        """Beat if it is time to; False once it is known that the trial is another's."""
+        now = time.monotonic()
+        if now >= self.beats.next_at:
+            self.beats.took_place(now)
+            try:
+                self.is_passed = not self.beat()
+            except FileNotFoundError:
+                self.is_passed = True
+            except OSError:
+                pass  # a file server that is away for a while: what follows will tell
+        return not self.is_passed
 
     def beat(self) -> bool:
         """Touch the claim, and tell whether this attempt still holds the trial.
@@ -136,8 +188,8 @@ def previous_ends(trial: TrialPaths, before: int) -> list[dict[str, Any]]:
     """Read the records of the attempts before number ``before``, oldest first.
 
     An unreadable record is replaced by one that says so: an attempt is never forgotten. An attempt
-    that was killed without a word gets ``wall_s`` up to its last heartbeat and ``estimated``; if
-    it had been told to stop, ``stopping_s`` up to there too.
+    that was killed without a word gets ``wall_s`` up to its last heartbeat and ``estimated``, since
+    it lived at least so long; if it had been told to stop, ``stopping_s`` up to there too.
     """
     return [*previous_ends_backwards(trial, before)][::-1]
 
@@ -206,20 +258,21 @@ def take_claim(
             "started_at": utc_now(),
             "started_unix": time.time(),
             "progress_before": measure_progress(trial),
-            **_look_at_checkpoints(trial),
+            **_look_around(trial),
             **details,
         }
         if durable.publish(trial.attempt(number), dump_record(record)):
+            claim = Claim(trial, number, record)  # from here on its time counts
             failpoint.reach("claim.publish.after")
             if numbers:
-                _await_stand_down(trial, numbers[-1], say)
-            return Claim(trial, number, record)
+                claim.wait_for(numbers[-1], say)
+            return claim
 
 
-def _look_at_checkpoints(trial: TrialPaths) -> dict[str, Any]:
-    """Tell what an attempt finds: when it claims, and when the newest checkpoint was written.
+def _look_around(trial: TrialPaths) -> dict[str, Any]:
+    """Tell what an attempt finds: when it claims, and the newest checkpoint's and report's time.
 
-    Both on the file server's clock, since nodes' clocks need not agree. An entry that is being
+    All on the file server's clock, since nodes' clocks need not agree. An entry that is being
     written, by its name, is none: it starts with a dot or ends in ``.tmp``.
     """
     os.utime(trial.attempts)  # without times: NFS stamps it with the server's clock
@@ -236,7 +289,16 @@ def _look_at_checkpoints(trial: TrialPaths) -> dict[str, Any]:
     found = None
     if newest is not None:
         found = {"mtime": round(newest, 3), "age_s": round(claimed - newest, 3)}
-    return {"claimed_unix": round(claimed, 3), "resumes_from": found}
+    reported: float | None = None
+    try:
+        reported = round(os.stat(trial.metrics).st_mtime, 3)
+    except OSError:
+        pass  # nothing was reported yet
+    return {
+        "claimed_unix": round(claimed, 3),
+        "resumes_from": found,
+        "reported_unix": reported,
+    }
 
 
 def _await_death(
@@ -284,12 +346,18 @@ def _await_death(
             raise TrialHeldElsewhere(f"{where} is running: its heartbeat moves")
 
 
-def _await_stand_down(trial: TrialPaths, number: int, say: Callable[[str], None]) -> None:
+def _await_stand_down(
+    trial: TrialPaths,
+    number: int,
+    keep_on: Callable[[], bool],
+    say: Callable[[str], None],
+) -> None:
     """Let attempt ``number``, which this one supersedes, see that and stop; go on if it is dead.
 
     Slurm starts a task again elsewhere when a node does not answer; the copy there may well be
     alive, and two at once would mix their metrics. It looks for a newer claim at each heartbeat:
-    if none comes in that time it is dead or frozen, and will look first of all when it thaws.
+    if none comes in that time it is dead or frozen, and will look first of all when it thaws. The
+    wait ends, too, once ``keep_on`` (our own heartbeat) says that the trial is another's.
     """
     path = trial.attempt(number)
     try:
@@ -305,7 +373,7 @@ def _await_stand_down(trial: TrialPaths, number: int, say: Callable[[str], None]
     say(f"attempt {number} on {record.get('node')} has no end; giving it {beat_s:.0f} s to show up")
     deadline = time.monotonic() + 1.5 * beat_s
     has_moved = False
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and keep_on():
         time.sleep(min(0.2, beat_s))
         try:
             if "outcome" in read_record(path) or job.is_alive_here(record) is False:

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 
-from orchestrator.runtime.claim import END_GRACE_S, HEARTBEAT_S, STOPPING_BEAT_S
+from orchestrator.runtime.claim import END_GRACE_S, STOPPING_BEAT_S
 from orchestrator.runtime.signals import STOP_SIGNALS, signal_name
 from orchestrator.runtime.start_up import StartUp
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.runtime.program import Program
     from orchestrator.runtime.signals import SignalPipe
 
+PASSED = "a newer attempt or a committed result exists"
 GONE = "the trial's directory is gone: the sweep was moved or removed"
 # Slurm's SIGTERM reaches every process of a job: what is left after so long did not get it. Handed
 # on at once it would hit a shell script that is saving, whose `mv` dies of it.
@@ -86,7 +87,8 @@ class Vigil:
         numbers = self.pipe.wait(0)
         if self.layout == "step" and any(number in STOP_SIGNALS for number in numbers):
             program.send(signal.SIGTERM)
-        next_beat = time.monotonic() + HEARTBEAT_S
+        beats = self.claim.beats
+        next_beat = beats.next_at
         hand_on_at: float | None = None
         start_up = StartUp(self.claim.trial.metrics)
         while (code := program.poll()) is None:
@@ -105,10 +107,13 @@ class Vigil:
                 hand_on_at = None
                 program.send(signal.SIGTERM)
             if now >= next_beat:
-                next_beat = now + (HEARTBEAT_S if self.stop_signal is None else STOPPING_BEAT_S)
+                is_regular = beats.is_settled
+                beats.took_place(now)
+                next_beat = beats.next_at if self.stop_signal is None else now + STOPPING_BEAT_S
                 if not self._beat():
                     return program.end(END_GRACE_S)
-                if self.stop_signal is None and self.guard.must_stop():
+                # Summing up what the sweep spent takes longer than a beat: not at the early ones.
+                if self.stop_signal is None and is_regular and self.guard.must_stop():
                     self.say(f"{self.name}: the budget is spent: asking the program to checkpoint")
                     self._note_stop(signal.SIGTERM)
                     program.send(signal.SIGTERM)
@@ -122,10 +127,17 @@ class Vigil:
                 self.say(f"{self.name}: canary: asking the program to checkpoint, to see it resume")
                 self._note_told("SIGTERM")
                 program.send(signal.SIGTERM)
-        self.claim.record["start_up_s"] = start_up.estimate_s()
+        self.claim.record["start_up_s"] = self._start_up_s(start_up)
         if code != 0:
             self._explain_end(numbers)
         return code
+
+    def _start_up_s(self, seen: StartUp) -> float | None:
+        """Return the seconds from the claim to the work, as far as they are known."""
+        waited_s, estimate_s = self.claim.waited_s, seen.estimate_s()
+        if estimate_s is None and not waited_s:
+            return None
+        return round(waited_s + (estimate_s or 0.0), 3)
 
     def wait_for_disk(self, wait_s: float) -> bool:
         """Wait, alive to others; False once told to stop, or once a newer attempt exists."""
@@ -183,7 +195,7 @@ class Vigil:
         try:
             if self.claim.beat():
                 return True
-            self.superseded = "a newer attempt or a committed result exists"
+            self.superseded = PASSED
         except FileNotFoundError:
             self.superseded = GONE
         except OSError as error:  # a file server that is away for a while is no reason to stop

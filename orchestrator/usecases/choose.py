@@ -27,6 +27,7 @@ from orchestrator.domain.trials import Trial
 from orchestrator.runtime.gate_queue import HELD
 from orchestrator.usecases import gatekeeper
 from orchestrator.usecases.canary import Hold
+from orchestrator.usecases.local_queue import LocalQueue
 from orchestrator.usecases.loss_rate import publish_loss_rate
 from orchestrator.usecases.observe import Observation, observe
 from orchestrator.usecases.placing import Placing
@@ -106,7 +107,7 @@ def choose_trials(
     on_disk = {name.partition("-")[2]: name for name in names}
     choice = Choice(states=dict.fromkeys(TrialState, 0))
     choice.judgement.is_release = is_release
-    observation = None
+    observation = queue = None
     placing = Placing(
         {on_disk[t.id]: places for t, places in trials if t.id in on_disk},
         spec.placement,
@@ -115,6 +116,7 @@ def choose_trials(
     if on_disk:
         observation = _look_after(sweep, spec, placing, writer, is_asked, here, choice)
         choice.observation = observation
+        queue = LocalQueue(sweep, observation.journal)
     next_number = 1 + max((int(name.partition("-")[0]) for name in names), default=-1)
     for trial, places in trials:
         name = on_disk.get(trial.id)
@@ -133,7 +135,9 @@ def choose_trials(
         # As it was at first: a trial that moves on is no new shape, to be tried by a canary.
         shape = (places[0].name, places[0].shape)
         choice.lineup.append(Candidate(name, shape, state, look))
-        if choice.judgement.paused is None and _is_wanted(name, state, decision, observation):
+        if choice.judgement.paused is None and _is_wanted(
+            name, state, decision, observation, queue
+        ):
             choice.trials.append(_planned(name, trial, place, decision, choice.judgement))
         elif is_release and observation is not None and state in _WAITING:
             changes = Changes.from_record(observation.journal.changes.get(name, {}))
@@ -193,18 +197,25 @@ def _look_after(
 
 
 def _is_wanted(
-    name: str, state: TrialState, decision: Decision | None, observation: Observation | None
+    name: str,
+    state: TrialState,
+    decision: Decision | None,
+    observation: Observation | None,
+    queue: LocalQueue | None,
 ) -> bool:
     if decision is not None:
         return decision.action is Action.SUBMIT
     if state is TrialState.NEW:
         return True
-    # We hold the sweep's lock: an attempt of a local run that looks alive was killed a moment
-    # ago. If one started by hand does live, the new attempt finds it and leaves.
-    if state is not TrialState.RUNNING or observation is None:
+    # Where nobody runs the submission (we hold the sweep's lock, or nobody does) an attempt that
+    # looks alive was killed a moment ago. If one started by hand does live, the new attempt finds
+    # it and leaves.
+    if state is not TrialState.RUNNING or observation is None or queue is None:
         return False
     submissions = observation.journal.submissions_of(name)
-    return bool(submissions) and submissions[-1].executor == "local"
+    if not submissions or submissions[-1].executor != "local":
+        return False
+    return not queue.runs(submissions[-1])
 
 
 def _planned(

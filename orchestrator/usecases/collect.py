@@ -51,7 +51,7 @@ class Collection:
     """The ranked table and what its columns are."""
     problems: list[str]
     """What could not be used, alike ones once, named with the first trial that has it."""
-    paths: list[str]
+    paths: Sequence[str] = ()
     """Files written; empty if none were asked for."""
     filtered: Filtered | None = None
     """What the condition of ``where`` left out; None without one."""
@@ -60,6 +60,10 @@ class Collection:
     chosen: Leaderboard | None = None
     """The trials that meet it, ranked among themselves, with the counts and the usage of all; None
     without one."""
+    stamp: str | None = None
+    """Digest of all that the table was made from; None while that depends on the clock."""
+    best_of: Sequence[TrialFiles] = ()
+    """Trials to take ``best.yaml`` from; none if the ranking is not by the sweep's own metric."""
 
     @property
     def shown(self) -> Leaderboard:
@@ -99,7 +103,7 @@ def collect(
     objectives: Sequence[tuple[str, str]] = (),
     where: str | None = None,
 ) -> Collection:
-    """Merge what the trials wrote into a leaderboard.
+    """Merge what the trials wrote into a leaderboard; see ``write_files_of`` for its files.
 
     Args:
         sweep: The sweep.
@@ -157,17 +161,39 @@ def collect(
             chosen = replace(
                 rank(kept), counts=board.counts, usage=board.usage, goodput=board.goodput
             )
-        paths: list[str] = []
-        if write_files:
-            given = [record, *summary.objectives, as_record(confirmation)]
-            stamp = _stamp(scan, states, reasons, given, ratings)
-            paths = write_leaderboard(board, sweep, stamp)
-            if not objectives:  # else its spec names another metric than it was chosen by
-                # Nothing is ranked yet, or the sweep has no spec: export tells which.
-                with contextlib.suppress(UserError):
-                    paths.append(write_best(board, scan.trials, sweep))
-        problems = _gather_problems(scan, ratings, board)
-        return Collection(board, problems, paths, filtered, is_imported, chosen)
+        collection = Collection(
+            board,
+            _gather_problems(scan, ratings, board),
+            filtered=filtered,
+            is_imported=is_imported,
+            chosen=chosen,
+            stamp=_stamp(
+                scan,
+                states,
+                reasons,
+                [record, *summary.objectives, as_record(confirmation)],
+                ratings,
+            ),
+            # With others its spec names another metric than it was chosen by.
+            best_of=() if objectives else scan.trials,
+        )
+        if not write_files:
+            return collection
+        return replace(collection, paths=write_files_of(collection, sweep))
+
+
+def write_files_of(collection: Collection, sweep: SweepPaths) -> list[str]:
+    """Write ``leaderboard.*`` and ``best.yaml``, and return their paths.
+
+    Raises:
+        OrchestratorError: A file could not be written; it is as it was before.
+    """
+    paths = write_leaderboard(collection.board, sweep, collection.stamp)
+    if collection.best_of:
+        # Nothing is ranked yet, or the sweep has no spec: export tells which.
+        with contextlib.suppress(UserError):
+            paths.append(write_best(collection.board, collection.best_of, sweep))
+    return paths
 
 
 def _read_summary(sweep: SweepPaths) -> tuple[SweepSummary, Mapping[str, Any]]:

@@ -18,6 +18,7 @@ from orchestrator.adapters.leaderboard_files import show_value
 from orchestrator.domain.cost import Usage, sum_usage, trial_usage
 from orchestrator.domain.cost_tables import (
     UNKNOWN,
+    at_least,
     economics_record,
     part_table,
     show_money,
@@ -252,9 +253,11 @@ def _configuration_table(costs: Costs) -> TextTable:
             row.append("-" if one.half_width is None else f"{one.half_width:.2g}")
             row.append(f"{one.n_repeats} of {len(one.trials)}")
         row += [_cell(one.metrics.get(name)) for name in metrics]
-        row.append(show_money(one.usage.cost) or UNKNOWN)
-        row += [_hours(one.usage.gpu_hours)] if unit else []
-        row += [_hours(one.usage.wall_h), show_money(one.cost_per_hour) or UNKNOWN]
+        is_open = one.usage.is_estimate
+        row.append(at_least(is_open, show_money(one.usage.cost) or UNKNOWN))
+        row += [at_least(is_open, _hours(one.usage.gpu_hours))] if unit else []
+        row.append(at_least(is_open, _hours(one.usage.wall_h)))
+        row.append(show_money(one.cost_per_hour) or UNKNOWN)
         rows.append(row)
     title = f"Best configurations by {objective}, {board.summary.goal}"
     return TextTable(

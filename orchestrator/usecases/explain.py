@@ -16,6 +16,7 @@ from orchestrator.adapters.journal import read_entries
 from orchestrator.contract import records
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.states import TrialState
+from orchestrator.domain.history import failed_for_good
 from orchestrator.domain.trial_choice import choose_trial
 from orchestrator.domain.trial_files import Attempt, TrialFiles
 from orchestrator.usecases.observe import Observation, observe
@@ -50,9 +51,11 @@ class Story:
     unreachable: str | None
     """Why Slurm did not answer; None if it did or was not needed."""
     is_final: bool = False
-    """Whether it was given up."""
+    """Whether it goes again only where a person asks."""
     paused: str | None = None
     """Why the sweep is paused; None if it is not."""
+    is_imported: bool = False
+    """Whether another tool made it, so that it has neither script nor log."""
 
 
 def explain(sweep: SweepPaths, word: str) -> Story:
@@ -81,8 +84,10 @@ def explain(sweep: SweepPaths, word: str) -> Story:
         tuple(_merge(decisions, attempts)),
         f"{look.task} {slurm}".strip() if slurm else "",
         observation.unreachable,
-        trial.name in observation.journal.gave_up,
+        trial.name in observation.journal.gave_up
+        or failed_for_good(trial, observation.states[trial.name], look.state),
         _why_paused(observation),
+        observation.is_imported,
     )
 
 
@@ -146,7 +151,8 @@ def _tell_attempts(trial: TrialFiles, state: TrialState) -> Iterator[Event]:
 
 
 def _end_words(attempt: Attempt) -> str:
-    took = f" after {_duration(attempt.wall_s)}" if attempt.wall_s is not None else ""
+    least = "at least " if attempt.is_estimate else ""
+    took = f" after {least}{_duration(attempt.wall_s)}" if attempt.wall_s is not None else ""
     if attempt.outcome is None:
         return f"ended without a word{took}; this is its last heartbeat"
     words = {

@@ -11,7 +11,6 @@ that was submitted here is never touched, and nothing can be submitted to what w
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -38,13 +37,12 @@ from orchestrator.domain.imported_run import (
     varying_params,
 )
 from orchestrator.domain.plain_text import one_line
+from orchestrator.domain.spec_loader import safe_name
 from orchestrator.domain.spec_tree import nearest
 from orchestrator.usecases import workspace
 
 MAX_FILE_BYTES = 512 * 2**20
 _HEAD_BYTES = 4096
-# What a folder may be called whose name is made of a file's.
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -94,15 +92,15 @@ def import_results(results: str, source: str, options: ImportOptions) -> Import:
     name = options.name or _name_of(path)
     before = _look(results, name, path, options)
     if before is not None:
-        options = replace(
-            options,
-            params=options.params or before.params,
-            study=options.study if options.study is not None else before.study,
-        )
+        options = replace(options, params=options.params or before.params)
+        if options.study is None and before.source == path:
+            options = replace(options, study=before.study)
     try:
         found = _read(path, options)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
+    if before is not None and before.study not in (None, found.study):
+        _refuse_other(results, name, f"the study {one_line(before.study or '', 60)!r}", options)
     _check(source, found, options)
     runs, seed_name = recognise_seed(found.runs)
     previous = before.objectives if before is not None else ()
@@ -116,7 +114,7 @@ def import_results(results: str, source: str, options: ImportOptions) -> Import:
         kind=found.kind,
         objectives=objectives,
         params=options.params,
-        study=options.study,
+        study=found.study,
         numbers=number_runs(runs, before.numbers if before is not None else {}),
     )
     varying = varying_params(runs)
@@ -143,12 +141,18 @@ def _look(results: str, name: str, path: str, options: ImportOptions) -> ImportF
     before = read_import(sweep)
     if before is None:
         return None
-    if before.source != path and options.name is None:
-        raise UserError(
-            f"{sweep.root} was imported from {before.source}; give this one a name: "
-            f"ARGS='--name NAME', or ARGS='--name {name}' to put it in its place"
-        )
+    if before.source != path:
+        _refuse_other(results, name, before.source, options)
     return before
+
+
+def _refuse_other(results: str, name: str, was: str, options: ImportOptions) -> None:
+    """Refuse to replace what was imported from elsewhere, unless a person named the folder."""
+    if options.name is None:
+        raise UserError(
+            f"{os.path.join(os.path.abspath(results), name)} was imported from {was}; give this "
+            f"one a name: ARGS='--name NAME', or ARGS='--name {name}' to put it in its place"
+        )
 
 
 def _read(path: str, options: ImportOptions) -> Imported:
@@ -206,9 +210,10 @@ def _check(source: str, found: Imported, options: ImportOptions) -> None:
                 f"there are: {', '.join(one_line(other, 40) for other in list(there)[:20])}"
             )
     if found.needs_params and not set(names) - {SEED}:
+        seed = f"; {SEED} is one already" if SEED in names else ""
         raise UserError(
             f"{source}: it does not tell parameters from metrics; name the parameters: "
-            f"ARGS='--param NAME --param NAME'; there are: {found.needs_params}"
+            f"ARGS='--param NAME --param NAME'; there are: {found.needs_params}{seed}"
         )
 
 
@@ -216,7 +221,7 @@ def _name_of(path: str) -> str:
     stem = os.path.basename(path.rstrip("/"))
     if not os.path.isdir(path):
         stem = stem.rpartition(".")[0] or stem
-    name = _NOT_IN_NAMES.sub("-", stem).strip("-.")
+    name = safe_name(stem)
     if not name:
         raise UserError(f"{path}: its name makes no folder's name; give one: ARGS='--name NAME'")
     return name

@@ -36,7 +36,8 @@ def measure_loss_rate(
         last = len(trial.attempts) - 1
         for index, attempt in enumerate(trial.attempts):
             is_running = attempt.outcome is None and index == last and may_run
-            wall_s, _ = attempt_wall_s(attempt, now_s, is_running)
+            after = trial.attempts[index + 1] if index < last else None
+            wall_s, _ = attempt_wall_s(attempt, now_s, is_running, after)
             is_loss = is_unannounced_loss(attempt.outcome, attempt.exit_code, is_running)
             if index == last and state is TrialState.CANCELLED:
                 is_loss = False  # a person ended it

@@ -33,6 +33,7 @@ from orchestrator.domain.trial_state import (
 from orchestrator.runtime import canary, gate
 from orchestrator.runtime.claim import STALE_S
 from orchestrator.runtime.job import is_alive_here
+from orchestrator.usecases.local_queue import LocalQueue
 from orchestrator.usecases.recollection import Recollection
 
 # The reason of what Slurm holds until a canary has passed.
@@ -67,6 +68,8 @@ class Observation:
     """Trials that others wait for, held by Slurm, until they have passed as canaries."""
     left: Mapping[str, str] = field(default_factory=dict)
     """Tokens of array tasks that ended themselves at the closed gate, by trial name."""
+    is_imported: bool = False
+    """Whether another tool made the results, so that nothing of it can be run here."""
 
     @property
     def trials(self) -> list[TrialFiles]:
@@ -101,6 +104,7 @@ def observe(
     queue = _Queue(known)
     queue.ask(_arrays_of(undecided, newest))
     queue.ask_history(undecided, newest, journal)
+    local_queue = LocalQueue(sweep, journal)
     closed, left = gate.read_closed(sweep.root), gate.read_left(sweep.root)
     canaries = canary.pending(sweep.root)
     behind_canary = canary.waiting_tokens(sweep.root) if canaries else set()
@@ -125,6 +129,7 @@ def observe(
             task=look,
             stale_s=STALE_S,
             has_started=_has_started(trial, submission),
+            is_queued_here=local_queue.is_to_start(trial, submission),
         )
         if state is TrialState.LOST and _is_behind_gate(trial, submission, closed, left):
             state, reason = TrialState.INTERRUPTED, "waits behind the gate"
@@ -155,6 +160,7 @@ def observe(
         closed,
         canaries,
         left,
+        imported is not None,
     )
 
 

@@ -45,6 +45,9 @@ def describe_best(board: Leaderboard, sweep: SweepPaths, hint: str) -> Contender
     trial = names[row]
     number = trial.partition("-")[0]
     chosen = str(int(number)) if number.isdecimal() and number.isascii() else trial
+    command = f"make reproduce SWEEP={shlex.quote(sweep.name)}{hint} TRIAL={shlex.quote(chosen)}"
+    script = os.path.relpath(TrialPaths(f"{sweep.trials}/{trial}").script, sweep.root)
+    is_imported = board.summary.is_imported
     return Contender(
         trial=trial,
         repeats=names[row:end],
@@ -52,8 +55,8 @@ def describe_best(board: Leaderboard, sweep: SweepPaths, hint: str) -> Contender
         fresh=_fresh_scores(board, row),
         parameters=show_values(board, row, board.searched),
         metrics=show_values(board, row, board.metrics),
-        command=f"make reproduce SWEEP={shlex.quote(sweep.name)}{hint} TRIAL={shlex.quote(chosen)}",
-        script=os.path.relpath(TrialPaths(f"{sweep.trials}/{trial}").script, sweep.root),
+        command="" if is_imported else command,
+        script="" if is_imported else script,
     )
 
 

@@ -275,6 +275,8 @@ def _notices(observation: Observation, states: Mapping[str, TrialState]) -> Iter
 
 def _tell_supervisor(sweep: SweepPaths, observation: Observation) -> str:
     """Say whether somebody looks after the sweep, or runs it here."""
+    if observation.is_imported:
+        return ""
     newest = list(observation.journal.submissions.values())
     is_local = bool(newest) and newest[-1].executor == "local"
     is_over = all(state in TERMINAL_STATES for state in observation.states.values())

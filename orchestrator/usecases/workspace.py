@@ -89,6 +89,19 @@ def refuse_import(sweep: SweepPaths) -> None:
         )
 
 
+def refuse_rerun(sweep: SweepPaths) -> None:
+    """Refuse to run anything of a folder of imported results: only what made them can.
+
+    Raises:
+        UserError: It is one.
+    """
+    if os.path.exists(sweep.imported):
+        raise UserError(
+            f"{sweep.root} holds imported results, of which nothing can be run here: run it where "
+            "they were made, then import them again (make collect FROM=...)"
+        )
+
+
 def check_name(name: str) -> None:
     """Refuse what is no folder's name.
 

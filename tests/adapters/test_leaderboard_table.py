@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 
 from orchestrator.adapters.leaderboard_table import _pick_groups, render_leaderboard, short_titles
 from orchestrator.contract.states import TrialState
@@ -51,9 +50,7 @@ def board_of(trials, parameters=FIVE, seeded=False, states=None, reasons=None, m
 
 
 def show(board, width=80, **options):
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(render_leaderboard(board, width, **options))
-    return [line.rstrip() for line in console.export_text().rstrip("\n").split("\n")]
+    return [line.text for line in render_leaderboard(board, width, **options)]
 
 
 def test_render_leaderboard_five_parameters_fit_eighty_columns():

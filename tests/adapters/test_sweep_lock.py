@@ -121,6 +121,45 @@ def test_a11_second_holder_is_told_who_has_it(sweep: SweepPaths) -> None:
         pass
 
 
+def test_read_owner_describes_the_process_that_holds_the_lock(sweep: SweepPaths) -> None:
+    assert sweep_lock.read_owner(sweep) is None
+    holder = start_holder(sweep)
+    owner = sweep_lock.read_owner(sweep)
+    assert owner is not None
+    assert (owner["pid"], job.is_alive_here(owner)) == (holder.pid, True)
+    end(holder)
+    assert sweep_lock.read_owner(sweep) is None
+
+
+def test_read_owner_of_a_lock_that_is_ours_does_not_drop_it(sweep: SweepPaths) -> None:
+    look = (
+        "import sys; from orchestrator.adapters import sweep_lock; "
+        "from orchestrator.contract.paths import SweepPaths; "
+        "print(sweep_lock.find_holder(SweepPaths(sys.argv[1])))"
+    )
+    with sweep_lock.hold(sweep):
+        assert sweep_lock.read_owner(sweep) is None
+        words = [sys.executable, "-c", look, sweep.root]
+        said = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert f"process {os.getpid()} on" in said
+
+
+def test_read_owner_without_record_locks_reads_the_file(
+    sweep: SweepPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    Path(sweep.lock).touch()
+    monkeypatch.setattr(fcntl, "fcntl", unsupported)
+    assert sweep_lock.read_owner(sweep) is None
+    write_owner(sweep, dead_owner())
+    assert sweep_lock.read_owner(sweep) is None
+    living = {**job.describe_process(), "since": "2026-11-21T09:00:00.000Z"}
+    write_owner(sweep, living)
+    assert sweep_lock.read_owner(sweep) == living
+
+
 def test_a11_second_holder_says_for_whom_it_waits_and_then_goes_on(
     sweep: SweepPaths, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,11 +3,14 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
 from orchestrator.cli.main import run
 from orchestrator.contract.records import dump_record, read_record
+from orchestrator.runtime import durable
 from tests.trial_writer import add_trial, make_sweep, write
 
 
@@ -55,6 +58,60 @@ def test_collect_json_has_its_schema_first_and_the_standing(sweep, capsys):
     assert found["front"] == [*found["objectives"], {"name": "cost", "goal": "minimize"}]
     assert found["where"] is None
     assert places(found["rows"]) == [(1, "00002"), (2, "00003"), (3, "00001"), (4, "00004")]
+
+
+def test_collect_folder_that_takes_no_files_shows_the_table_all_the_same(sweep, capsys):
+    os.makedirs(f"{sweep.leaderboard('csv')}/in/the/way")
+    code, out, err = type_(capsys)
+    assert code == 1
+    assert "00002-aaaa" in out
+    assert "0.3" in out
+    assert "written:" not in out
+    assert err.startswith("problem: ")
+    assert "leaderboard.csv: not written" in err
+    code, out, err = type_(capsys, "--json")
+    found = json.loads(out)
+    assert (code, found["files"], len(found["rows"])) == (1, [], 4)
+    assert "leaderboard.csv: not written" in found["problems"][0]
+    assert not os.path.exists(sweep.leaderboard("md"))
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("command", [["collect", "demo", "--json"], ["status", "demo"]])
+def test_commands_that_only_look_leave_nothing_unsaid(sweep, command):
+    words = [
+        sys.executable,
+        "-m",
+        "orchestrator",
+        *command,
+        "--results",
+        os.path.dirname(sweep.root),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=150, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("make collect" in done.stdout) == ("--json" not in command)
+    assert "--json" not in command or len(json.loads(done.stdout)["rows"]) == 4
+    assert subprocess.run([*words, "--nonsense"], capture_output=True, timeout=150).returncode == 2
+
+
+def test_collect_that_cannot_write_its_files_shows_what_would_stand_in_them(
+    sweep, capsys, monkeypatch
+):
+    def refuse(files):
+        path = next(iter(files))[0]
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(durable, "replace_all", refuse)
+    code, out, err = type_(capsys)
+    assert (code, "4 trials: 4 done" in out, "written:" in out) == (1, True, False)
+    assert err.count("\n") == 1
+    assert "leaderboard.csv: not written, the old one is as it was: Permission denied" in err
+    code, out, err = type_(capsys, "--json")
+    found = json.loads(out)
+    assert (code, len(found["rows"]), found["files"]) == (1, 4, [])
+    assert "not written" in found["problems"][0]
+    code, out, err = type_(capsys, "--objective", "none:minimize")
+    assert (code, out) == (2, ""), "a mistake stays one"
 
 
 def test_collect_where_ranks_what_meets_it_and_leaves_the_files_whole(sweep, capsys):

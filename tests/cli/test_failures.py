@@ -60,7 +60,7 @@ def test_groups_are_shown_with_a_traceback_each(
         "    | Traceback (most recent call last):",
         "    |   f()",
         "    | ValueError: no",
-        f"  next: {again} or make supervise decides whether it goes again",
+        f"  next: {again} ARGS=--retry-failed tries it again, and all other failed ones",
         "",
         "1 attempt of 1 trial failed: disk full  [5f7b1a0673b9]",
         "  SIGBUS: disk",

@@ -225,6 +225,27 @@ def test_what_cannot_run_is_refused_with_its_place(
     assert not (folder / "results").exists()
 
 
+def test_trials_that_wait_for_a_free_slot_are_not_lost(folder: Path) -> None:
+    process = start(folder, "submit", "sweep.yaml", "max_concurrent=1", STEPS="100000")
+    try:
+        wait_until(
+            lambda: list((folder / "results").glob("sweep/trials/*/metrics.jsonl")),
+            on_timeout=process.poll,
+        )
+        said = [type_(folder, *words) for words in (["status"], ["watch", "--once"])]
+        dry = type_(folder, "submit", "sweep.yaml", "--dry-run")
+    finally:
+        process.kill()
+        process.communicate()
+    for code, out, err in said:
+        assert (code, "2 pending, 1 running" in out) == (0, True), out + err
+        assert "lost" not in out
+        assert "make submit" not in out, "it would answer that the sweep is locked"
+    assert "would submit: 0" in dry[1], dry
+    await_no_orphans(folder)
+    assert states(folder).get("lost", 0) >= 2, "nobody is left who would start them"
+
+
 def test_submit_killed_leaves_no_orphan_and_goes_on(folder: Path) -> None:
     process = start(folder, "submit", "sweep.yaml", "max_concurrent=1", STEPS="100000")
     wait_until(

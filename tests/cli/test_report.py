@@ -123,7 +123,9 @@ def test_page_that_cannot_be_written_leaves_the_old_one(
 ) -> None:
     os.mkdir(sweep.report)
     assert report(sweep) in (2, 3)
-    assert "report.html: not written" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "report.html: not written" in said
+    assert "ARGS='--output FILE' writes the page alone" in said
     assert os.listdir(sweep.report) == []
     assert not [name for name in os.listdir(sweep.root) if name.endswith(".tmp")]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from tests.cluster.preemption_matrix import (
     read_steps,
 )
 from tests.cluster.processes import Process
-from tests.cluster.user import User, spec
+from tests.cluster.user import User, journal, spec
 
 # A node is given up after some seconds of silence, so that the tests are short.
 pytestmark = [pytest.mark.cluster, pytest.mark.cluster_options(slurmd_timeout_s=8)]
@@ -141,3 +143,82 @@ def test_c02_node_does_not_answer_but_the_trial_lives_and_commits_once(user: Use
     assert set(read_steps(trial)) == set(range(1, n_steps + 1))
     row = user.board()[0]
     assert (row["attempts"], row["loss"]) == ("2", str(1000 - n_steps))
+
+
+def kill_node(user: User, node: str) -> None:
+    """End a node's daemon and all of its jobs' processes, as its death does."""
+    dead = processes.find_node_processes(user.cluster.slurm_conf, node)
+    user.cluster.kill(f"slurmd-{node}")
+    processes.kill(dead)
+
+
+def await_claim(user: User, trial: Path, number: int) -> dict[str, Any]:
+    """Wait until an attempt has claimed its trial and shown a sign of life after that."""
+
+    def has_beaten() -> bool:
+        path = trial / f"attempts/{number}.json"
+        return (
+            path.exists()
+            and path.stat().st_mtime > read_records(trial)[number - 1]["claimed_unix"] + 0.9
+        )
+
+    user.cluster.wait_until(
+        lambda: not user.submit()["submitted"] and has_beaten(), 120, user.explain, interval_s=0.2
+    )
+    return read_records(trial)[number - 1]
+
+
+def runs_of_sacct(user: User) -> list[tuple[float, float, str]]:
+    """Start, end and state of each run of the sweep's only task, oldest first."""
+    token = next(entry["token"] for entry in journal(user) if entry["kind"] == "intent")
+    argv = ["sacct", "-X", "-D", "-P", "-n", "--name", token, "-S", "now-1hour"]
+    done = user.cluster.run_as_user(
+        [*argv, "-o", "Start,End,State"],
+        cwd=user.folder,
+        env={"SLURM_TIME_FORMAT": "%s"},
+        check=True,
+    )
+    rows = [line.split("|") for line in done.stdout.splitlines()]
+    return sorted((float(start), float(end), state) for start, end, state in rows)
+
+
+@pytest.mark.slow
+def test_c01_nodes_that_die_within_seconds_cost_what_is_known_and_say_so(user: User) -> None:
+    """Once as the program runs, once as the next attempt waits for the first to show up."""
+    hold = 'until [ -e "$TRIAL_DIR/go" ]; do sleep 0.2; done\n'
+    user.write("hold.sh", "#!/bin/bash\n" + hold + 'echo \'{"loss": 1}\' >> "$TRIAL_METRICS"\n')
+    user.write("sweep.yaml", spec("  a: [0]").replace("count.sh", "hold.sh"))
+    user.submit()
+    trial = user.cluster.wait_until(lambda: next(iter(user.trials()), None), 60, user.explain)
+    first = await_claim(user, trial, 1)
+    kill_node(user, first["node"])
+    second = await_claim(user, trial, 2)
+    assert "outcome" not in second
+    kill_node(user, second["node"])
+    await_claim(user, trial, 3)
+    (trial / "go").touch()
+    user.await_states({"done": 1}, timeout_s=240)
+
+    costs = json.loads(user.type("costs", "--json").stdout)
+    killed = costs["parts"]["killed"]
+    assert (costs["attempts"], killed["attempts"], costs["attempts_without_end"]) == (3, 2, 2)
+    runs = runs_of_sacct(user)
+    ended_s = [end - start for start, end, state in runs if state == "NODE_FAIL"]
+    print(f"sacct {runs}; ours {killed}, at most {costs['beyond_at_most_device_ms']} ms more")
+    assert len(ended_s) == 2, runs
+    # sacct has whole seconds, and counts a dead node until Slurm notices; we from the claim on.
+    at_most_s = (killed["device_ms"] + costs["beyond_at_most_device_ms"]) / 1000
+    before_claims_s = sum(
+        max(0.0, record["claimed_unix"] - start)
+        for record, (start, _, _) in zip(read_records(trial)[:2], runs, strict=False)
+    )
+    assert 1.8 <= killed["device_ms"] / 1000 <= sum(ended_s) + 4
+    assert sum(ended_s) <= at_most_s + before_claims_s + 4
+    collected = json.loads(user.type("collect", "--json").stdout)
+    assert collected["goodput"]["parts_device_ms"]["killed"] == killed["device_ms"]
+    assert collected["goodput"]["attempts_without_end"] == 2
+    money = sum(part["cost_nano"].get("CNY", 0) for part in costs["parts"].values())
+    assert collected["cost"]["CNY"] == pytest.approx(money / 1e9, abs=1e-6)
+    shown = user.type("costs").stdout
+    assert "≥: 2 attempts ended without a word" in shown
+    print(shown)

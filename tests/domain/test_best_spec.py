@@ -134,6 +134,14 @@ def test_format_header_names_the_best_and_how_to_go_on():
     ) in lines
 
 
+def test_format_header_has_commands_to_type_as_they_stand():
+    board = make_board(make_trials([{"lr": 0.1}], lambda p: p["lr"]))
+    for folder in ("/tmp/res  结果", "/tmp/" + "a" * 500):
+        quoted = f"'{folder}'" if " " in folder else folder
+        lines = format_header(board, folder, "text", []).splitlines()
+        assert f"#   check its numbers make reproduce SWEEP=demo TRIAL=0 RESULTS={quoted}" in lines
+
+
 def test_format_header_spells_whole_numbers_whole():
     board = make_board(make_trials([{"n": 1048577}, {"n": 2}], lambda p: -p["n"]))
     header = format_header(board, "results", "text", [])

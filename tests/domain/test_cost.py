@@ -10,6 +10,7 @@ from orchestrator.domain.cost import (
     on_demand_price,
     sum_usage,
     trial_usage,
+    wall_at_most_s,
 )
 from orchestrator.domain.trial_files import Attempt
 
@@ -123,3 +124,56 @@ def test_sum_usage_any_order_gives_the_same_bits():
 
 def test_sum_usage_nothing_is_nothing():
     assert sum_usage([]) == Usage()
+
+
+# --- attempts that died without a word -----------------------------------------------------------
+
+
+def killed(beat_s=0.0, **fields):
+    """One that claimed at START and was seen alive ``beat_s`` later."""
+    return attempt(hours=None, outcome=None, claimed_at=START_S, heartbeat_at=START_S + beat_s,
+                   **fields)  # fmt: skip
+
+
+def follower(at_s, **fields):
+    return attempt(2, claimed_at=START_S + at_s, **fields)
+
+
+@pytest.mark.parametrize(
+    ("one", "after", "expected_s"),
+    [
+        (killed(), None, 0.0),
+        (killed(15), follower(60), 15.0),
+        (killed(15), follower(60, resumes_from=START_S + 20), 20.0),
+        (killed(15), follower(60, resumes_from=START_S + 20, reported_at=START_S + 25.5), 25.5),
+        (killed(15), follower(60, reported_at=START_S - 5), 15.0),  # an earlier one's
+        (killed(15), follower(60, reported_at=START_S + 61), 15.0),  # written after it
+        (killed(15), attempt(2, reported_at=START_S + 20), 15.0),  # of an older version
+        # As its result has it, where a later attempt committed one.
+        (
+            attempt(hours=15 / 3600, outcome=None, is_estimate=True, claimed_at=START_S),
+            follower(60, resumes_from=START_S + 20),
+            20.0,
+        ),
+        (
+            attempt(hours=15 / 3600, outcome=None, is_estimate=True),
+            follower(60, resumes_from=START_S + 20),
+            15.0,
+        ),
+    ],
+)
+def test_attempt_wall_s_killed_attempt_counts_to_its_last_sign_of_life(one, after, expected_s):
+    assert attempt_wall_s(one, START_S + 7200, False, after) == (pytest.approx(expected_s), True)
+
+
+def test_wall_at_most_s_is_until_the_next_claim():
+    assert wall_at_most_s(killed(15), follower(60)) == 60
+    assert wall_at_most_s(killed(15), None) is None
+    assert wall_at_most_s(killed(15), attempt(2)) is None
+
+
+def test_trial_usage_counts_what_the_next_attempt_found():
+    attempts = [killed(15), follower(60, reported_at=START_S + 36)]
+    usage = trial_usage(attempts, TrialState.DONE, START_S)
+    assert usage.wall_h == pytest.approx(1.01)
+    assert usage.is_estimate

@@ -21,7 +21,7 @@ from orchestrator.domain.cost_tables import (
     way_table,
 )
 from orchestrator.domain.economics import NANO, measure_economics, share_out
-from orchestrator.domain.goodput import HOUR_MS, PARTS, measure_goodput
+from orchestrator.domain.goodput import HOUR_MS, PARTS, describe_goodput, measure_goodput
 from orchestrator.domain.trial_files import Attempt, TrialFiles
 
 START = datetime(2026, 1, 1, 10, tzinfo=UTC)
@@ -290,6 +290,7 @@ attempts = st.builds(
     claimed_at=moments,
     resumes_from=moments,
     start_up_s=st.none() | st.floats(0, 1e7),
+    reported_at=moments,
 )
 sweeps = st.lists(
     st.tuples(
@@ -320,9 +321,92 @@ def test_measure_economics_parts_add_up_to_what_collect_says(sweep, submitted_s)
     assert usage.cost.keys() == money.keys()
     for currency, amount in usage.cost.items():
         assert math.isclose(amount, money[currency] / NANO, rel_tol=1e-12, abs_tol=1e-6)
+    assert sum(part.n_attempts for part in economics.parts.values()) >= economics.n_attempts
+    assert sum(part.n_open for part in economics.parts.values()) == goodput.n_open
+    assert economics.as_run.is_at_least == (goodput.n_open > 0) == usage.is_estimate
     for way in (economics.as_run, economics.on_demand, economics.in_series):
         assert way.wall_s is None or way.wall_s >= 0
     kept = economics.parts["results"].device_ms + economics.parts["unfinished"].device_ms
     most = kept + economics.parts["start_up"].device_ms
     assert (economics.on_demand.device_h or 0) <= most / HOUR_MS + 1e-6
     way_table(economics), part_table(economics), economics_record(economics)
+
+
+# --- attempts that died without a word -----------------------------------------------------------
+
+
+def killed(number, at_h, beat_s, **fields):
+    """One that claimed at ``at_h`` and was seen alive ``beat_s`` later; its node died."""
+    claimed = START_S + at_h * HOUR
+    return Attempt(
+        number,
+        started_at=START + timedelta(hours=at_h),
+        claimed_at=claimed,
+        heartbeat_at=claimed + beat_s,
+        resources=SPOT,
+        **fields,
+    )
+
+
+# Killed twice: before any sign of life, and 36 s after it began; then it takes two hours.
+KILLED = [
+    (trial(1, killed(1, 0, 0.0), killed(2, 1, 36.0), attempt(3, 2, 2, COMMITTED), winner=3), DONE)
+]
+
+
+def test_measure_economics_attempt_killed_at_once_is_counted_and_not_nothing():
+    found = measure_economics(KILLED, START_S, NOW_S)
+    part = found.parts["killed"]
+    assert (part.n_attempts, part.n_open, part.device_ms) == (2, 2, 2 * 36_000)
+    assert found.as_run.is_at_least
+    assert not found.on_demand.is_at_least
+    assert not found.in_series.is_at_least
+    # Each may have lived until the next one claimed the trial, an hour later; on two GPUs.
+    assert found.open_at_most_ms == 2 * (3600 + 3564) * 1000
+    assert sum(part.n_attempts for part in found.parts.values()) == found.n_attempts == 3
+    record = economics_record(found)
+    assert record["attempts_without_end"] == record["parts"]["killed"]["attempts_without_end"] == 2
+    assert record["ways"]["as_run"]["is_at_least"] is True
+    assert record["beyond_at_most_device_ms"] == found.open_at_most_ms
+
+
+def test_cost_tables_of_killed_attempts_say_at_least():
+    found = measure_economics(KILLED, START_S, NOW_S)
+    rows = {row[0]: list(row[1:]) for row in part_table(found).rows}
+    assert rows["killed or node failed, not saved"] == ["2", "≥ 0.020", "0.5%", "≥ 0.02"]
+    assert rows["allocated in all"] == ["3", "≥ 4.020", "100.0%", "≥ 4.02"]
+    assert rows["in results"] == ["1", "4.000", "99.5%", "4.00"]
+    (note,) = [note for note in part_table(found).notes if note.startswith("≥")]
+    assert note == (
+        "≥: 2 attempts ended without a word and count up to their last sign of life: it was at "
+        "least that, and at most 3.980 GPU-hours more, until the next began."
+    )
+    ways = {row[0]: list(row[1:]) for row in way_table(found).rows}
+    assert ways["GPU-hours"] == ["≥ 4.020", "4.000", "4.000"]
+    assert ways["cost"] == ["≥ 4.02 CNY", "40.00 CNY", "40.00 CNY"]
+    assert ways["cost saved as run"] == ["", "≤ 90.0%", "≤ 90.0%"]
+
+
+def test_cost_tables_of_a_trial_that_only_died_at_once_are_not_empty():
+    """Nothing is known of it but that it began: a row with an attempt, not a sweep for nothing."""
+    lost = [(trial(1, killed(1, 0, 0.0)), TrialState.LOST)]
+    found = measure_economics(lost, START_S, NOW_S)
+    assert found.open_at_most_ms is None, "nothing bounds it"
+    rows = {row[0]: list(row[1:]) for row in part_table(found).rows}
+    assert rows["killed or node failed, not saved"] == ["1", "unknown", "-", "unknown"]
+    assert rows["allocated in all"][:2] == ["1", "unknown"]
+    (note,) = [note for note in part_table(found).notes if note.startswith("≥")]
+    assert note == (
+        "≥: 1 attempt ended without a word and counts up to its last sign of life: it was at least "
+        "that."
+    )
+    assert describe_goodput(found.goodput) == [note.removeprefix("≥: ")]
+
+
+def test_goodput_of_killed_attempts_is_of_at_least_so_much():
+    found = measure_goodput(KILLED, NOW_S)
+    assert (found.n_open, found.is_estimate) == (2, True)
+    lines = describe_goodput(found)
+    assert lines[0].endswith("% of at least 4.02 GPU-hours is in results.")
+    words = "2 attempts ended without a word and count up to their last sign of life: it was at "
+    assert f"{words}least that." in lines

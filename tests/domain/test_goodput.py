@@ -266,6 +266,7 @@ attempts = st.builds(
     claimed_at=moments,
     resumes_from=moments,
     start_up_s=st.none() | st.floats(0, 1e7),
+    reported_at=moments,
 )
 sweeps = st.lists(
     st.tuples(
@@ -282,9 +283,9 @@ def test_measure_goodput_parts_add_up_to_all_allocated_time_exactly(sweep):
     for found, winner, state in sweep:
         numbered = [one._replace(number=n) for n, one in enumerate(found, start=1)]
         trials.append((trial(*numbered, winner=winner), state))
-        for one in numbered:
+        for one, after in zip(numbered, [*numbered[1:], None], strict=False):
             is_running = one is numbered[-1] and state is TrialState.RUNNING and one.outcome is None
-            wall_s, _ = attempt_wall_s(one, NOW_S, is_running)
+            wall_s, _ = attempt_wall_s(one, NOW_S, is_running, after)
             gpus = one.resources.get("gpus", 1)
             weight = gpus if isinstance(gpus, (int, float)) else 1
             allocated += round((wall_s or 0) * (1000 * weight))

@@ -334,6 +334,18 @@ def test_rank_trials_repeats_are_ranked_by_their_mean():
         assert frame["loss_ci95_high"][start] == pytest.approx(high, rel=1e-6)
 
 
+def test_rank_trials_values_of_other_types_make_another_configuration():
+    values = [1, 1.0, True, "1", "True", None, [1], [1.0], [{"a": 1, "b": 2}], [{"b": 2, "a": 1}]]
+    trials = [
+        trial(2 * place + seed, float(place), {"x": value, "seed": seed})
+        for place, value in enumerate([*values, float("nan"), float("nan")])
+        for seed in (0, 1)
+    ]
+    # The same objects under another name in another order are repeats; so are two NaN.
+    trials[1] = trials[1]._replace(params=dict(reversed(trials[1].params.items())))
+    assert column(rank(trials, SEEDED), "repeats") == [2] * 16 + [4] * 8
+
+
 def test_rank_trials_partial_repeats_show_as_such():
     running = repeat(3, 0.1, 2)
     board = rank(

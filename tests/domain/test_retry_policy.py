@@ -20,6 +20,7 @@ from orchestrator.domain.retry_policy import (
     TrialHistory,
     decide,
     find_common_failure,
+    is_final,
 )
 from orchestrator.domain.trial_state import TaskLook
 
@@ -77,6 +78,17 @@ def test_decide_ends_without_word_or_progress_are_bounded() -> None:
 @pytest.mark.parametrize("cause", [Cause.NON_FINITE, Cause.STUCK, Cause.CANNOT_START])
 def test_decide_what_would_happen_again_is_final(cause: Cause) -> None:
     assert act(failed(cause)) == (Action.GIVE_UP, cause)
+
+
+@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize("made_progress", [True, False, None])
+@pytest.mark.parametrize("on_bad_node", [True, False])
+def test_is_final_agrees_with_what_is_decided(
+    cause: Cause, made_progress: bool | None, on_bad_node: bool
+) -> None:
+    end = Ended(1, cause, "", made_progress, on_bad_node)
+    decision = decide(history(TrialState.FAILED, (end,), memory_room=9.0), LIMITS)
+    assert is_final(end) == (decision.action is Action.GIVE_UP)
 
 
 def test_decide_error_is_tried_again_only_after_progress() -> None:

@@ -99,6 +99,12 @@ def decide(**changes: Any) -> tuple[TrialState, str]:
             (TrialState.LOST, "attempt ended without a word: not in the queue"),
         ),
         ({}, (TrialState.LOST, "never started: not in the queue")),
+        # the queue of a process on this machine
+        ({"is_queued_here": True}, (TrialState.PENDING, "")),
+        ({"is_queued_here": True, "last": PREEMPTED}, (TrialState.REQUEUED, "")),
+        ({"is_queued_here": True, "last": FAILED}, (TrialState.REQUEUED, "")),
+        ({"is_queued_here": True, "last": SILENT}, (TrialState.REQUEUED, "")),
+        ({"is_queued_here": True, "is_committed": True}, (TrialState.DONE, "")),
         ({"task": look(SlurmState.CANCELLED)}, (TrialState.CANCELLED, "cancelled in Slurm")),
         (
             {"task": look(SlurmState.CANCELLED), "last": PREEMPTED},

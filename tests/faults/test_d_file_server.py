@@ -326,7 +326,8 @@ def test_d16_sweep_gone_during_an_attempt_creates_nothing_elsewhere(
     trial = make_trial(tmp_path / "sweep")
     waiting = f"touch {tmp_path}/on; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; {script}"
     beat = "0.2" if script.startswith("sleep") else "30"
-    process = start_attempt(trial, "bash", "-c", waiting, ORCHESTRATOR_HEARTBEAT_S=beat)
+    beats = {"ORCHESTRATOR_HEARTBEAT_S": beat, "ORCHESTRATOR_FIRST_BEAT_S": beat}
+    process = start_attempt(trial, "bash", "-c", waiting, **beats)
     wait_until((tmp_path / "on").exists, on_timeout=process.poll)
     os.rename(tmp_path / "sweep", tmp_path / "moved")
     (tmp_path / "go").touch()

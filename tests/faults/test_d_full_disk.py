@@ -97,7 +97,8 @@ def test_d10_collect_on_a_full_disk_keeps_the_old_leaderboard(
     type_(folder, "submit", "sweep.yaml", *results)
     disk.fill()
     done = type_(folder, "collect", *results)
-    assert done.returncode == 2
+    assert (done.returncode, "3 trials: 3 done" in done.stdout) == (1, True), "it is on the screen"
+    assert "written:" not in done.stdout
     assert "leaderboard.csv" in done.stderr
     assert "not written, the old one is as it was" in done.stderr
     assert FULL in done.stderr
@@ -218,6 +219,10 @@ def test_d11_read_only_disk_is_said_and_nothing_changes(disk: SmallDisk, folder:
     says_one_line(done.stderr, str(disk.path), "Read-only file system; it is mounted read-only")
     assert type_(folder, "status", *results).returncode == 0, "reading needs no writing"
     assert type_(folder, "collect", *results).returncode == 0, "nothing changed: nothing to write"
+    done = type_(folder, "collect", *results, "--objective", "loss:maximize", "--json")
+    assert (done.returncode, len(json.loads(done.stdout)["rows"])) == (1, 2), done.stderr
+    assert "leaderboard.csv: not written" in done.stderr
+    assert "Read-only file system" in done.stderr
     assert everything(disk.path) == before
     disk.remount("rw")
     done = type_(folder, "submit", "sweep.yaml", *results)

@@ -27,6 +27,8 @@ from tests.waiting import await_file, await_pid, await_stop, wait_until
 TASK = {"SLURM_JOB_ID": "124", "SLURM_ARRAY_JOB_ID": "123", "SLURM_ARRAY_TASK_ID": "4"}
 # The copy that Slurm starts when it has given the first one's node up.
 AGAIN = {**TASK, "SLURM_RESTART_COUNT": "1"}
+# Looks for a successor at its end alone.
+SILENT = {"ORCHESTRATOR_HEARTBEAT_S": "1000", "ORCHESTRATOR_FIRST_BEAT_S": "1000"}
 # Counts in metrics until it is told to stop or finds `finish`, naming its attempt in each line.
 TALKER = """
 trap 'exit 75' USR2 TERM
@@ -289,7 +291,7 @@ def test_c02_copy_that_is_dead_is_not_waited_for_long(tmp_path: Path) -> None:
 def test_c02_late_result_of_a_superseded_copy_is_refused(tmp_path: Path) -> None:
     """It finished between two heartbeats: its metrics file may hold lines of the other."""
     trial = make_trial(tmp_path)
-    first = start(trial, "bash", "-c", TALKER, **TASK, ORCHESTRATOR_HEARTBEAT_S="1000")
+    first = start(trial, "bash", "-c", TALKER, **TASK, **SILENT)
     await_file(trial / "ready.1", first)
     (trial / "attempts" / "2.json").write_text("{}")
     (trial / "finish").touch()
@@ -371,7 +373,7 @@ def test_c09_superseded_program_writes_no_more_metrics(tmp_path: Path) -> None:
         "        time.sleep(0.02)\n"
     )
     argv = (sys.executable, str(trial / "report.py"))
-    process = start(trial, *argv, ORCHESTRATOR_HEARTBEAT_S="1000")
+    process = start(trial, *argv, **SILENT)
     wait_until(
         lambda: (
             (trial / "metrics.jsonl").exists()

@@ -159,7 +159,7 @@ def test_collect_without_trials_writes_an_empty_table(sweep):
 def test_collect_not_asked_to_write_writes_nothing(sweep):
     add_trial(sweep, "00001-aaaa", {"lr": 1}, {"loss": 1.0})
     collection = collect(sweep, {}, {}, NOON, scan=scan_sweep(sweep), write_files=False)
-    assert (collection.paths, collection.board.n_ranked) == ([], 1)
+    assert (list(collection.paths), collection.board.n_ranked) == ([], 1)
     assert not os.path.exists(sweep.leaderboard("csv"))
 
 

@@ -89,13 +89,17 @@ def make_study(storage, name="mine"):
     return study
 
 
+def journal(path):
+    return JournalStorage(JournalFileBackend(path))
+
+
 @pytest.mark.parametrize("kind", ["journal", "sqlite"])
 def test_import_of_an_optuna_study_has_its_values_states_and_curves(tmp_path, results, kind):
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = tmp_path / "my study.log"
     storage = f"sqlite:///{path}"
     if kind == "journal":
-        storage = JournalStorage(JournalFileBackend(str(path)))
+        storage = journal(str(path))
     study = make_study(storage)
     before = path.read_bytes(), sorted(os.listdir(tmp_path))
     done = take(results, str(path))
@@ -141,6 +145,72 @@ def test_import_of_one_of_several_studies_with_two_objectives(tmp_path, results)
     assert runs(done)[1].metrics["cost"] == 2.0
     # The study that was named is remembered.
     assert take(results, str(path)).kind == "Optuna study 'two'"
+
+
+def test_import_of_a_second_study_of_a_file_does_not_replace_the_first(tmp_path, results):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    path = str(tmp_path / "s.log")
+    make_study(journal(path), "one")
+    first = take(results, path)  # the only one so far
+    make_study(journal(path), "two")
+    with pytest.raises(UserError, match=r"/s was imported from the study 'one'; give this one a n"):
+        take(results, path, study="two")
+    assert take(results, path).kind == "Optuna study 'one'", "still the one that it was"
+    assert take(results, path, study="two", name="s-two").sweep.name == "s-two"
+    assert take(results, path, name="s-two").kind == "Optuna study 'two'"
+    assert take(results, path, study="two", name="s").sweep.root == first.sweep.root, "as asked for"
+
+
+def test_import_is_offered_nothing_that_cannot_be_done(tmp_path, results, capsys):
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    path = str(tmp_path / "s.log")
+    make_study(journal(path))  # done, failed, pruned and running trials
+    assert run(["collect", "--from", path, "--results", results]) == 1
+    assert "only runs of the best on fresh seeds would tell" in capsys.readouterr().out
+    words = ["--results", results]
+    for line in [
+        ["collect", "s"],
+        ["costs", "s"],
+        ["status", "s"],
+        ["watch", "s", "--once"],
+        ["failures", "s"],
+        *(["explain", "s", "--trial", str(number)] for number in range(5)),
+    ]:
+        run([*line, *words])
+        out = capsys.readouterr().out
+        for command in ("confirm", "submit", "supervise", "release", "logs"):
+            assert f"make {command}" not in out, line
+        assert "trial.sbatch" not in out, line
+    assert run(["report", "s", *words]) == 0
+    page = (tmp_path / "results/s/report.html").read_text()
+    assert "was imported: only what made it can run it again" in page
+    for command in ("confirm", "reproduce", "submit"):
+        assert f"make {command}" not in page
+    capsys.readouterr()
+    for line in (["confirm"], ["release"], ["supervise"], ["reproduce", "--trial", "0"]):
+        assert run([line[0], "s", *line[1:], *words]) == 2
+        err = capsys.readouterr().err
+        assert "s holds imported results, of which nothing can be run here" in err
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("losses", [(1.0,), (1.0, 1.1), (1.0, 1.1, 5.0, 5.1), (1.0, 2.0, 1.5, 1.6)])
+def test_import_has_nothing_to_confirm_however_sure_it_is(tmp_path, results, capsys, losses):
+    lines = [f"{n // 2},{n % 2},{loss}" for n, loss in enumerate(losses)]
+    path = write(tmp_path / "x.csv", "\n".join(["lr,seed,loss", *lines]))
+    words = ["--from", path, "--param", "lr", "--objective", "loss:minimize", "--results", results]
+    assert run(["collect", *words]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "only runs of the best on fresh seeds would tell" in out
+    assert "make confirm" not in out
+
+
+def test_import_is_called_like_its_file_in_any_script(tmp_path, results):
+    path = write(tmp_path / "wandb 表.csv", WANDB_TABLE)
+    with pytest.raises(UserError, match=r"there are: lr, optimizer, val/loss, acc; seed is one al"):
+        take(results, path)
+    how = {"params": ("lr", "optimizer"), "objectives": (("acc", "maximize"),)}
+    assert take(results, path, **how).sweep.name == "wandb-表"
 
 
 def test_import_of_wandbs_runs_table_needs_to_be_told_the_parameters(tmp_path, results):
@@ -270,6 +340,12 @@ def test_import_of_malformed_files_names_each_once_and_takes_the_others(tmp_path
         ("x.csv", b"just text\n", "its first line has 1 columns"),
         ("x.csv", b"a,a\n1,2\n", "two columns are called 'a'"),
         ("x.csv", b"a,b\n1\n", "no run in it that can be used; line 2: 1 cells"),
+        (
+            "x.py",
+            b"import a, b\ns = 1\ndef f(a, b):\n    return 1\nfor b in (1, 2, 3):\n    pass\n",
+            "no table with commas: of its 5 rows 4 have another number of cells than the header, "
+            "2; line 2: 1 cells",
+        ),
         ("x.json", b"{", "no JSON"),
         ("x.json", b"[]", "no run in it"),
         ("x.db", b"SQLite format 3\0 and no more", "Optuna cannot read it"),

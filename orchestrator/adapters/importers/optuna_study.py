@@ -122,6 +122,7 @@ def _read(storage: BaseStorage, wanted: str | None) -> Imported:
         f"Optuna study {one_line(name, 60)!r}",
         tuple(_run(trial, names) for trial in trials),
         objectives=tuple(zip(names, goals, strict=True)),
+        study=name,
     )
 
 

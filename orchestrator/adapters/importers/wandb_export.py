@@ -69,6 +69,7 @@ def read_table(data: bytes, rules: RecordRules) -> Imported:
     runs: list[ImportedRun] = []
     seen: dict[str, int] = {}
     header: list[str] | None = None
+    n_uneven = 0
     limit = csv.field_size_limit(MAX_CELL_CHARS)
     try:
         for cells in reader:
@@ -78,6 +79,7 @@ def read_table(data: bytes, rules: RecordRules) -> Imported:
             if not any(cells):
                 continue
             if len(cells) != len(header):
+                n_uneven += 1
                 problems.append(
                     f"line {reader.line_num}: {len(cells)} cells, and the header has {len(header)}"
                 )
@@ -98,6 +100,11 @@ def read_table(data: bytes, rules: RecordRules) -> Imported:
         csv.field_size_limit(limit)
     if header is None:
         raise UserError("empty; it needs a header and a row for each run")
+    if n_uneven > max(1, len(runs)):
+        raise UserError(
+            f"no table with commas: of its {n_uneven + len(runs)} rows {n_uneven} have another "
+            f"number of cells than the header, {len(header)}; {problems[0]}"
+        )
     is_wandb = len(_WANDB & set(header)) >= 3
     is_api = any(name in header for name in PARAMS) and any(name in header for name in METRICS)
     return Imported(

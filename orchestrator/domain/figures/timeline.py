@@ -136,7 +136,8 @@ def collect_bars(
                 and attempt.ended_at is None
                 and states.get(trial.name) is TrialState.RUNNING
             )
-            bar = _make_bar(trial.name, attempt, now_s, is_running)
+            after = trial.attempts[index + 1] if index < last else None
+            bar = _make_bar(trial.name, attempt, after, now_s, is_running)
             if bar is None:
                 n_unknown += 1
             else:
@@ -144,8 +145,10 @@ def collect_bars(
     return sorted(bars), n_unknown
 
 
-def _make_bar(trial: str, attempt: Attempt, now_s: float, is_running: bool) -> Bar | None:
-    wall_s, is_estimate = attempt_wall_s(attempt, now_s, is_running)
+def _make_bar(
+    trial: str, attempt: Attempt, after: Attempt | None, now_s: float, is_running: bool
+) -> Bar | None:
+    wall_s, is_estimate = attempt_wall_s(attempt, now_s, is_running, after)
     if wall_s is None or attempt.started_at is None:
         return None
     start_s = attempt.started_at.timestamp()

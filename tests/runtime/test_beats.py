@@ -1,0 +1,117 @@
+"""Heartbeats: soon after the claim, so that of an attempt that is killed its life is known."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from orchestrator.contract.paths import TrialPaths
+from orchestrator.runtime import claim as claims
+from orchestrator.runtime import job
+from orchestrator.runtime.claim import Beats, previous_ends, take_claim
+from tests.runtime.test_attempt import finish, make_trial, record, start
+from tests.runtime.test_attempt_faults import AGAIN, TASK, foreign_claim, kill_all
+from tests.waiting import await_pid, wait_until
+
+# The lasting distance never comes; what beats are the early ones.
+EARLY = {"ORCHESTRATOR_HEARTBEAT_S": "1000", "ORCHESTRATOR_FIRST_BEAT_S": "0.05"}
+SLEEPER = 'echo $$ > "$TRIAL_DIR/ready"; exec sleep 300'
+
+
+def await_beat(trial: Path, number: int, process: Any, after_s: float = 0.04) -> None:
+    """Wait for a heartbeat that is later than the claim; the process is asked if none comes."""
+    path = trial / "attempts" / f"{number}.json"
+
+    def has_beaten() -> bool:
+        return (
+            path.exists() and path.stat().st_mtime > record(trial, number)["claimed_unix"] + after_s
+        )
+
+    wait_until(has_beaten, on_timeout=process.poll)
+
+
+def test_beats_are_early_and_then_at_doubling_distances() -> None:
+    beats = Beats(100.0)
+    due = []
+    for _ in range(8):
+        due.append((beats.next_at - 100.0, beats.is_settled))
+        beats.took_place(beats.next_at)
+    assert due == [
+        (1, False),
+        (3, False),
+        (7, False),
+        (15, False),
+        (31, False),
+        (61, True),
+        (91, True),
+        (121, True),
+    ]
+
+
+def test_beats_of_a_short_heartbeat_are_regular_at_once(monkeypatch: Any) -> None:
+    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.5)
+    beats = Beats(0.0)
+    assert (beats.next_at, beats.is_settled) == (0.5, True)
+
+
+def test_attempt_killed_before_its_first_regular_heartbeat_is_known_to_have_lived(
+    tmp_path: Path,
+) -> None:
+    trial = make_trial(tmp_path)
+    process = start(trial, "bash", "-c", SLEEPER, **EARLY)
+    await_beat(trial, 1, process)
+    kill_all(trial, process)
+    (end,) = previous_ends(TrialPaths(str(trial)), 99)
+    assert end["estimated"] is True
+    assert end["wall_s"] > 0.03
+
+
+def test_attempt_that_waits_for_an_earlier_one_beats_and_its_time_counts(tmp_path: Path) -> None:
+    """The earlier one, on a node that does not answer, gets a heartbeat's time to show up."""
+    trial = make_trial(tmp_path)
+    foreign_claim(trial, **job.describe_job(TASK))
+    process = start(trial, "bash", "-c", SLEEPER, **AGAIN, **EARLY)
+    await_beat(trial, 2, process)
+    assert not (trial / "ready").exists(), "its program waits"
+    # The earlier one shows up in the end, and has ended.
+    end = {**record(trial, 1), "outcome": "superseded", "wall_s": 1.0}
+    (trial / "attempts" / "new").write_text(json.dumps(end))
+    os.replace(trial / "attempts" / "new", trial / "attempts" / "1.json")
+    program = await_pid(trial / "ready", process)
+    os.kill(program, 9)
+    assert finish(process)[0] == 137
+    lived_s = (trial / "ready").stat().st_mtime - record(trial, 2)["claimed_unix"]
+    assert record(trial, 2)["wall_s"] >= lived_s - 0.05, "from the claim on, the wait included"
+
+
+def test_attempt_that_waits_starts_nothing_once_the_trial_is_anothers(tmp_path: Path) -> None:
+    trial = make_trial(tmp_path)
+    foreign_claim(trial, **job.describe_job(TASK))
+    process = start(trial, "bash", "-c", SLEEPER, **AGAIN, **EARLY)
+    await_beat(trial, 2, process)
+    (trial / "attempts" / "3.json").write_text("{}")
+    assert finish(process)[0] == 1
+    assert not (trial / "ready").exists()
+    assert (record(trial, 2)["outcome"], record(trial, 2)["exit_code"]) == ("superseded", None)
+
+
+def test_wait_for_an_earlier_attempt_is_start_up(tmp_path: Path, monkeypatch: Any) -> None:
+    trial = make_trial(tmp_path)
+    foreign_claim(trial, **job.describe_job(TASK))
+    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(claims, "WAIT_WORTH_TELLING_S", 0.1)
+    claim = take_claim(TrialPaths(str(trial)), {}, AGAIN, lambda line: None)
+    assert claim.waited_s >= 0.1
+    assert claim.ended("committed")["wall_s"] >= round(claim.waited_s, 3) - 0.001
+
+
+def test_claim_tells_when_the_attempt_before_reported_last(tmp_path: Path) -> None:
+    trial = make_trial(tmp_path)
+    finish(start(trial, "bash", "-c", 'echo \'{"a": 1}\' > "$TRIAL_METRICS"; exit 3'))
+    assert record(trial, 1)["reported_unix"] is None
+    finish(start(trial, "true"))
+    reported = round((trial / "metrics.jsonl").stat().st_mtime, 3)
+    assert record(trial, 2)["reported_unix"] == reported
+    assert record(trial, 1)["claimed_unix"] <= reported <= record(trial, 2)["claimed_unix"]
