@@ -236,11 +236,13 @@ def _scores(board: Leaderboard, row: int) -> list[ShownValue]:
 
 
 def _score_columns(board: Leaderboard) -> list[str]:
+    """Name the columns of how good configurations are: over repeats the means."""
     of = board.objective or ""
-    wanted = [of]
+    wanted, others = [of], [name for name, _ in board.objectives[1:]]
     if board.summary.seeded:
         wanted = [f"{of}_mean", f"{of}_ci95_low", f"{of}_ci95_high", "repeats_done", "repeats"]
-    wanted += [name for name, _ in board.objectives[1:]]
+        others = [f"{name}_mean" for name in others]
+    wanted += others
     return [name for name in dict.fromkeys(wanted) if name in board.table]
 
 

@@ -211,6 +211,10 @@ def test_fresh_runs_are_drawn_apart(browser: Browser, tmp_path: Path) -> None:
             page.evaluate("(theme) => drawAll(theme)", theme)
             names = page.locator("#curves .legendtext").all_text_contents()
             assert names == ["best 1", "on fresh seeds"]
+            lines = page.locator("#curves .trace")
+            assert lines.count() == 1
+            page.locator("#curves .legendtoggle").last.click()
+            expect(lines).to_have_count(2, timeout=TIMEOUT_MS)
             names = page.locator("#intervals .legendtext").all_text_contents()
             assert names == ["each repeat", "tied with the first", "on fresh seeds"]
         hover(page, "intervals", "b, on fresh seeds", "mean 0.55", "no interval", curve=2)

@@ -164,3 +164,17 @@ def test_fresh_table_names_no_seed_of_the_runs_that_chose() -> None:
     table = fresh_table(found)
     assert table is not None
     assert table.headers[-3:] == ["trial", "loss before", "a"]
+
+
+def test_further_objectives_over_repeats_are_means_too() -> None:
+    both = SweepSummary(
+        "demo", "loss", "minimize", ("a", "seed"), seeded=True,
+        more_objectives=(("acc", "maximize"),),
+    )  # fmt: skip
+    own = [trial(0, 1, 0, 0.5, acc=0.9), trial(1, 1, 1, 0.7, acc=0.7)]
+    own += [trial(2, 2, 0, 0.6, acc=0.5), trial(3, 2, 1, 0.8, acc=0.6)]
+    found = ranked(own, NOTHING, summary=both)
+    assert texts(best(found).scores)["acc_mean"] == "0.8"
+    table = tied_table(found)
+    assert table is not None
+    assert dict(zip(table.headers, table.rows[0], strict=True))["acc_mean"] == "0.55"

@@ -3,6 +3,8 @@
 "use strict";
 const TABLE = (() => {
   const PAGE_SIZES = [25, 50, 100, 500];
+  // Letters of headings that stand beside each other on a sheet of paper.
+  const MAX_PRINTED = 170;
   const record = JSON.parse(document.getElementById("table-data").textContent);
   const columns = record.columns.map((column) => new CELLS.Column(column));
   const byName = new Map(columns.map((column) => [column.name, column]));
@@ -101,15 +103,26 @@ const TABLE = (() => {
       filters.append(element("td", { class: headClass(column) }, filterInput(column)));
     }
     parts.head.replaceChildren(names, filters);
+    parts.head.parentElement.classList.toggle("wide", isWide(columns.filter((it) => it.shown)));
   }
 
-  // A name that may break in two, behind what parts its words and near the middle.
-  function breakable(name) {
+  // A name in two lines, parted behind what parts its words and near the middle; or in one.
+  function linesOf(name) {
     const ends = [...name.matchAll(/[_./]+(?=[^_./])/g)].map((it) => it.index + it[0].length);
     if (!ends.length) return [name];
     const longer = (end) => Math.max(end, name.length - end);
     const end = ends.reduce((a, b) => (longer(b) < longer(a) ? b : a));
-    return [name.slice(0, end), element("wbr"), name.slice(end)];
+    return [name.slice(0, end), name.slice(end)];
+  }
+
+  function breakable(name) {
+    return linesOf(name).flatMap((line, index) => (index ? [element("wbr"), line] : [line]));
+  }
+
+  // Whether names have to break anywhere to fit on paper.
+  function isWide(shown) {
+    const widths = shown.map((column) => Math.max(...linesOf(column.label).map((it) => it.length)));
+    return widths.reduce((a, b) => a + b, 0) > MAX_PRINTED;
   }
 
   function headClass(column) {

@@ -198,6 +198,8 @@ def build_curves(
     counts = Counter(groups[name] for name in shown)
     if counts[_GROUPS_BELOW[TrialState.DONE.value]]:
         caption += " Of trials done without a rank a cross ends what is finite, as before NaN."
+    if counts[_FRESH_GROUP]:
+        caption += " The runs on fresh seeds are hidden until their name above is clicked."
     words = "; ".join(
         f"{name}: {counts[group]}" for group, name in enumerate(names_of_groups) if counts[group]
     )

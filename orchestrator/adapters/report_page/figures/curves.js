@@ -10,7 +10,7 @@
     ["green", 1.6, "dot"],
     ["red", 1.6, "dash"],
     ["purple", 1.6, "dashdot"],
-    ["text", 0.9, "dot"], // which stands out from every page
+    ["text", 1.2, "dot"], // which stands out from every page
   ];
   // Done without a rank: most diverged, so the last finite value before another is crossed.
   const CROSSED = 5;
@@ -66,6 +66,8 @@
     return {
       name: data.groups[group],
       legendrank: group + 1,
+      // They lie on the best, which they would hide: a click on their name shows them.
+      visible: group === FRESH ? "legendonly" : true,
       mode: group === CROSSED ? "lines+markers" : "lines",
       x,
       y,
