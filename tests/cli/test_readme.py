@@ -105,7 +105,7 @@ def test_answers_are_rated_and_the_ratings_come_back(tmp_path: Path) -> None:
 
     assert "What it took, and what it would have taken" in type_(readme.COSTS)
     write_sheet, collect = readme.RATINGS
-    assert "1 answers to rate" in type_(write_sheet)
+    assert "1 answer to rate" in type_(write_sheet)
     sheet = Path(sweep.rating_sheet)
     sheet.write_text(sheet.read_text().replace("3,,", "3,2.5,ann"))
     assert "human_score" in type_(collect)
