@@ -83,6 +83,7 @@ def to_study(
     trials: Iterable[TrialFiles],
     storage: optuna.storages.BaseStorage | None = None,
     curves: Mapping[str, Mapping[int, float]] | None = None,
+    name: str = "",
 ) -> optuna.study.Study:
     """Make an Optuna study of a sweep.
 
@@ -92,9 +93,12 @@ def to_study(
         storage: An empty storage to write it to; None keeps it in memory.
         curves: Values of the objective by step (>= 0), by trial name; they become intermediate
             values.
+        name: The study's; empty: the sweep's.
     """
     with quiet_optuna():
-        study = make_study(board.summary.name, _goals(board), storage)
+        study = make_study(name or board.summary.name, _goals(board), storage)
+        if board.standing.words:
+            study.set_user_attr("standing", board.standing.words)
         if _objectives(board):
             study.set_metric_names(_objectives(board))
         study.add_trials(freeze_trials(board, trials, curves or {}))
@@ -281,6 +285,8 @@ def _attributes(
         if name not in distributions:
             found[f"param.{name}" if name in found else name] = value
     columns = ["rank", "tie", "attempts", "gpu_hours", *board.costs, "currency", "node", "note"]
+    if board.summary.seeded:
+        columns.insert(1, f"{board.objective}_mean")
     for column in [*columns, *board.metrics]:
         if row.get(column) is not None:
             found.setdefault(column, row[column])

@@ -54,6 +54,8 @@ def run(argv: Sequence[str]) -> int:
     sweep = find_sweep(options.results, word)
     folder = None if options.output is None else os.path.abspath(options.output)
     exports = export(sweep, options.to, folder, options.top)
+    if exports.failed and not exports.written:
+        raise next(iter(exports.failed.values()))
     if options.json:
         print_json("export", _record(sweep.name, exports))
     else:
@@ -70,7 +72,9 @@ def run(argv: Sequence[str]) -> int:
             f"{len(exports.problems)} files could not be used; make collect names them",
             file=sys.stderr,
         )
-    return EXIT_OK
+    for name, error in exports.failed.items():
+        print(f"orchestrator: {name} not written: {one_line(str(error), 400)}", file=sys.stderr)
+    return max((error.exit_code for error in exports.failed.values()), default=EXIT_OK)
 
 
 def _record(sweep: str, exports: Exports) -> dict[str, object]:
@@ -84,4 +88,5 @@ def _record(sweep: str, exports: Exports) -> dict[str, object]:
             {"format": name, "paths": each.paths, "notes": each.notes}
             for name, each in exports.written.items()
         ],
+        "failed": [{"format": name, "error": str(error)} for name, error in exports.failed.items()],
     }

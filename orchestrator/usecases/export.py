@@ -1,8 +1,8 @@
 """Writing a sweep's results for other tools. Runs on the login node; asks no network.
 
-Observes and collects once, then has each format written in turn. What is missing for one of them
-is said before anything is written. The leaderboard's own files in the sweep's folder are left as
-they are; only ``collect`` writes those.
+Observes and collects once, then has each format written in turn. A package that is missing for one
+of them is said before anything is written; a format that cannot be written keeps no other back. The
+leaderboard's own files in the sweep's folder are left as they are; only ``collect`` writes those.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from orchestrator.adapters.exports.formats import FORMATS, check_package, write_export
 from orchestrator.adapters.exports.source import Exported, ExportSource
-from orchestrator.contract.errors import UserError
+from orchestrator.contract.errors import OrchestratorError, UserError
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.domain.spec_tree import nearest
 from orchestrator.usecases.collect import collect
@@ -27,6 +27,8 @@ class Exports:
 
     written: dict[str, Exported]
     """By format, in the order asked for."""
+    failed: dict[str, OrchestratorError]
+    """Formats that could not be written; older exports of theirs are as they were."""
     n_trials: int
     """Trials on the leaderboard."""
     n_ranked: int
@@ -64,8 +66,7 @@ def export(sweep: SweepPaths, names: Sequence[str], folder: str | None, top: int
         top: How many configurations a format for people shows.
 
     Raises:
-        UserError: An unknown format, a missing package, or nothing that a format could hold.
-        OrchestratorError: A file could not be written; an older export is as it was.
+        UserError: An unknown format, or a missing package.
     """
     formats = check_formats(names)
     observation = observe(sweep)
@@ -80,9 +81,16 @@ def export(sweep: SweepPaths, names: Sequence[str], folder: str | None, top: int
         write_files=False,
     )
     source = ExportSource(sweep, collection.board, ratings.join(observation.trials), top)
-    written = {name: write_export(name, source, folder or sweep.exports) for name in formats}
+    written: dict[str, Exported] = {}
+    failed: dict[str, OrchestratorError] = {}
+    for name in formats:
+        try:
+            written[name] = write_export(name, source, folder or sweep.exports)
+        except OrchestratorError as error:  # full disk, nothing ranked, somebody's own folder
+            failed[name] = error
     return Exports(
         written,
+        failed,
         len(collection.board.frame),
         collection.board.n_ranked,
         collection.problems,

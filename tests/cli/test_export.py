@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,25 @@ def test_export_never_replaces_a_folder_that_is_not_its_own(results, tmp_path, c
     assert os.listdir(tmp_path / "out") == ["hparams"]
 
 
+def test_a_format_that_cannot_be_written_keeps_no_other_back_and_is_told(results, tmp_path, capsys):
+    os.unlink(results / "demo" / "sweep.yaml")  # as of imported results
+    words = ["--results", str(results), "--to", "latex", "best", "csv"]
+    assert run(["export", *words]) == 2
+    captured = capsys.readouterr()
+    folder = results / "demo" / "exports"
+    assert f"latex: {folder / 'leaderboard.tex'}\n" in captured.out
+    assert captured.out.endswith(f"csv: {folder / 'leaderboard.csv'}\n")
+    (line,) = captured.err.splitlines()
+    assert line.startswith("orchestrator: best not written: ")
+    assert "so there is no best.yaml" in line
+    assert run(["export", *words, "--json"]) == 2
+    record = json.loads(capsys.readouterr().out)
+    assert [each["format"] for each in record["exports"]] == ["latex", "csv"]
+    assert [each["format"] for each in record["failed"]] == ["best"]
+    assert run(["export", "--results", str(results), "--to", "best"]) == 2
+    assert "there is no best.yaml" in capsys.readouterr().err
+
+
 def test_best_is_written_by_collect_and_export_and_can_be_planned(results, tmp_path, capsys):
     assert run(["collect", "--results", str(results)]) == 1
     assert "best.yaml" in capsys.readouterr().out
@@ -133,6 +153,11 @@ def test_what_export_and_best_say_to_type_can_be_typed_from_anywhere(results, tm
     folder = f"{elsewhere}/demo/exports"
     assert f"csv: {folder}/leaderboard.csv\n" in out
     assert f"optuna-dashboard '{folder}/optuna.journal'\n" in out
+    for line in out.splitlines():  # what it says of programs that are not here
+        if "-m venv" in line:
+            assert line.startswith(
+                f"  needs optuna-dashboard, once: {shlex.quote(sys.executable)} "
+            )
     assert f"make submit SWEEP='{folder}/best.yaml' RESULTS='{elsewhere}'\n" in out
     best = Path(folder, "best.yaml").read_text(encoding="utf-8")
     assert f"make submit SWEEP='{elsewhere}/demo/best.yaml' RESULTS='{elsewhere}'\n" in best

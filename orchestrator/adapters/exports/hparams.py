@@ -1,7 +1,8 @@
 """The sweep as TensorBoard runs for its HParams tab. Runs on the login node.
 
 A folder with an experiment's summary and one run for each trial that reported or ended: its
-parameters, its curves as scalars, its final metrics, and how it ended. Records are made by
+parameters, its curves as scalars, its final metrics, and how it ended. Runs on fresh seeds are
+``confirm/<trial>``, so that TensorBoard's filter of runs tells them apart. Records are made by
 TensorBoard's own functions, which need no TensorFlow. The same sweep gives the same bytes.
 
 The tab shows the last value of a metric. A metric whose last value is not finite is a scalar all
@@ -11,8 +12,7 @@ the same; one that is no number is left out.
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tensorboard.compat.proto import event_pb2, summary_pb2
@@ -22,6 +22,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from orchestrator.adapters.exports.publish import publish
 from orchestrator.adapters.exports.source import Exported, ExportSource
+from orchestrator.adapters.exports.viewers import open_with
 from orchestrator.contract.records import metric_value
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.named_columns import flatten_params
@@ -55,33 +56,98 @@ def write(source: ExportSource, folder: str) -> Exported:
     if board.summary.metric in metrics:  # the first one is what the tab sorts by
         metrics.insert(0, metrics.pop(metrics.index(board.summary.metric)))
 
+    values: dict[str, list[Any]] = {name: [] for name in names}
+    for trial in shown:
+        for name, value in flatten_params(trial.params or {}).items():
+            values.setdefault(name, []).append(_hparam(value))
+    mixed = {name for name, found in values.items() if _kind(found) is None}
+
     def write_runs(path: str) -> None:
-        config = summary_v2.hparams_config_pb(
-            hparams=[summary_v2.HParam(_tag(name)) for name in names],
-            metrics=[summary_v2.Metric(_tag(name)) for name in metrics],
-            time_created_secs=0,
+        experiment = api_pb2.Experiment(
+            hparam_infos=[_describe(name, values[name]) for name in names],
+            metric_infos=[summary_v2.Metric(_tag(name)).as_proto() for name in metrics],
         )
-        _write_events(path, [_event(config, 0.0)])
+        _write_events(path, [_event(_experiment_pb(experiment), 0.0)])
         for trial in shown:
-            os.mkdir(f"{path}/{trial.name}", mode=0o700)
+            run = _run(source, trial)
+            os.makedirs(f"{path}/{run}", mode=0o700)
             state = TrialState(states[trial.name])
-            _write_events(f"{path}/{trial.name}", _events(trial, state, source.points(trial)))
+            _write_events(f"{path}/{run}", _events(trial, run, state, source.points(trial), mixed))
 
     path = publish(folder, FOLDER, write_runs, is_folder=True)
-    return Exported([path], [f"open it with: tensorboard --logdir {shlex.quote(path)}"])
+    return Exported([path], open_with("open it with", ["tensorboard", "--logdir", path]))
+
+
+def _run(source: ExportSource, trial: TrialFiles) -> str:
+    return trial.name if source.purpose(trial) == "search" else f"confirm/{trial.name}"
+
+
+def _describe(name: str, values: Sequence[bool | float | str]) -> api_pb2.HParamInfo:
+    """Describe a parameter as TensorBoard does where nobody describes it, for the tab's filters.
+
+    Without ``differs`` it shows the first five parameters by name, constants or not.
+    """
+    info = api_pb2.HParamInfo(name=_tag(name), differs=len(set(map(str, values))) > 1)
+    kind = _kind(values)
+    if kind is bool:
+        info.type = api_pb2.DATA_TYPE_BOOL
+        info.domain_discrete.extend(sorted(set(values)))
+    elif kind is float:
+        info.type = api_pb2.DATA_TYPE_FLOAT64
+        info.domain_interval.min_value = min(map(float, values))
+        info.domain_interval.max_value = max(map(float, values))
+    else:
+        info.type = api_pb2.DATA_TYPE_STRING
+        info.domain_discrete.extend(sorted(set(map(_text, values))))
+    return info
+
+
+def _kind(values: Sequence[bool | float | str]) -> type | None:
+    """Return what all values are: bool, float (any number) or str; None if they are mixed."""
+    kinds = {float if type(value) is int else type(value) for value in values}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _text(value: bool | float | str) -> str:
+    return value if isinstance(value, str) else spell_value(value)
+
+
+def _experiment_pb(experiment: api_pb2.Experiment) -> summary_pb2.Summary:
+    summary = summary_pb2.Summary()
+    summary.value.add(
+        tag=metadata.EXPERIMENT_TAG,
+        metadata=metadata.create_summary_metadata(
+            plugin_data_pb2.HParamsPluginData(experiment=experiment)
+        ),
+        tensor=metadata.NULL_TENSOR,
+    )
+    return summary
 
 
 def _events(
-    trial: TrialFiles, state: TrialState, points: Mapping[str, Mapping[int, float]]
+    trial: TrialFiles,
+    run: str,
+    state: TrialState,
+    points: Mapping[str, Mapping[int, float]],
+    mixed: Collection[str],
 ) -> list[event_pb2.Event]:
-    """Make the events of one run: start, scalars, end."""
+    """Make the events of one run: start, scalars, end.
+
+    Args:
+        trial: What its files say.
+        run: Its run's name.
+        state: How it stands.
+        points: Its curves.
+        mixed: Parameters whose values are of several kinds, and so all text.
+    """
     starts = [a.started_at.timestamp() for a in trial.attempts if a.started_at is not None]
     ends = [a.ended_at.timestamp() for a in trial.attempts if a.ended_at is not None]
     start = min(starts, default=0.0)
     end = max(ends, default=start)
-    params = {_tag(name): _hparam(v) for name, v in flatten_params(trial.params or {}).items()}
+    params = {name: _hparam(v) for name, v in flatten_params(trial.params or {}).items()}
+    params = {_tag(n): _text(v) if n in mixed else v for n, v in params.items()}
     # TensorBoard's own group is one of equal parameters; here each trial is its own.
-    events = [_event(summary_v2.hparams_pb(params, trial.name, start), start)]
+    events = [_event(summary_v2.hparams_pb(params, run, start), start)]
     for name, found in points.items():
         for step, number in found.items():
             events.append(_event(scalars.scalar_pb(_tag(name), number), end, step))

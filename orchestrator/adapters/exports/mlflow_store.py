@@ -1,8 +1,9 @@
 """The sweep as an MLflow tracking store, a SQLite file. Runs on the login node; asks no network.
 
 One experiment, named like the sweep, and one run for each trial that reported or ended, however
-often it was requeued: parameters, curves and final metrics, times, status, and tags with its state,
-rank, cost and note. A run's id is made of the sweep's folder and the trial's name, so it is the
+often it was requeued: parameters, curves and final metrics, times, status, tags with its state,
+note and purpose (``search``, or ``confirm`` on a fresh seed), and rank, mean and cost as metrics
+``sweep/...``. A run's id is made of the sweep's folder and the trial's name, so it is the
 same at each export, and other sweeps' runs have others.
 
 The store is new at each export and renamed into place: nothing is in it twice, and what somebody
@@ -14,25 +15,30 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import logging
 import math
 import os
-import shlex
 import sqlite3
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from orchestrator.adapters.exports.publish import publish
 from orchestrator.adapters.exports.source import Exported, ExportSource
+from orchestrator.adapters.exports.viewers import open_with
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.clean_names import clean_names, describe_renames
+from orchestrator.domain.leaderboard import Leaderboard
 from orchestrator.domain.named_columns import flatten_params
 from orchestrator.domain.plain_text import strip_controls
+from orchestrator.domain.sweep_summary import MAXIMIZE
 from orchestrator.domain.trial_files import TrialFiles
 from orchestrator.domain.typed_columns import spell_value
 
 FOLDER, FILE = "mlflow", "mlflow.db"
+# MLflow makes experiment 0, "Default", itself.
+FIRST_EXPERIMENT = "1"
 # mlflow/utils/validation.py of MLflow 3: letters, digits, _ - . space : /, at most 250; entities of
 # one batch; characters of a parameter's and a tag's value.
 _NAME_CHARS, _MAX_NAME = r"\w\-. :/", 250
@@ -54,7 +60,10 @@ def write(source: ExportSource, folder: str) -> Exported:
     shown = [t for t in source.trials if t.name in rows and (t.attempts or t.result)]
     points = {trial.name: source.points(trial) for trial in shown}
     params = _clean(name for trial in shown for name in flatten_params(trial.params or {}))
-    metrics = _clean(name for trial in shown for name in points[trial.name])
+    metrics = _clean(
+        # The sweep's own words first: they keep their names.
+        (*map(_own, source.fact_names), *(n for t in shown for n in points[t.name]))
+    )
     artifacts = f"{os.path.abspath(folder)}/{FOLDER}/artifacts"
 
     def write_store(path: str) -> None:
@@ -64,12 +73,22 @@ def write(source: ExportSource, folder: str) -> Exported:
 
             client = MlflowClient(f"sqlite:///{path}/{FILE}")
             experiment = client.create_experiment(
-                strip_controls(board.summary.name) or "sweep", artifact_location=artifacts
+                strip_controls(board.summary.name) or "sweep",
+                artifact_location=artifacts,
+                tags=_experiment_tags(board, metrics),
             )
+            assert experiment == FIRST_EXPERIMENT
             ids = {}
             for trial in shown:
                 run = _write_run(
-                    client, experiment, trial, rows[trial.name], points[trial.name], params, metrics
+                    client,
+                    experiment,
+                    trial,
+                    rows[trial.name],
+                    source,
+                    points[trial.name],
+                    params,
+                    metrics,
                 )
                 ids[run] = run_id(source.sweep.root, trial.name)
             _close(client)
@@ -77,8 +96,13 @@ def write(source: ExportSource, folder: str) -> Exported:
 
     path = publish(folder, FOLDER, write_store, is_folder=True)
     notes = [*describe_renames("parameters", params), *describe_renames("metrics", metrics)]
-    uri = shlex.quote(f"sqlite:///{path}/{FILE}")
-    return Exported([path], [*notes, f"open it with: mlflow ui --backend-store-uri {uri}"])
+    command = ["mlflow", "ui", "--backend-store-uri", f"sqlite:///{path}/{FILE}"]
+    # What writes the store may be mlflow-skinny, whose `mlflow ui` lacks its server. A store is for
+    # servers of its version.
+    notes += open_with("open it with", command, "mlflow", _version())
+    # MLflow 3 opens with what it has for language models, and shows no run there.
+    notes.append(f"its runs are at: http://127.0.0.1:5000/#/experiments/{FIRST_EXPERIMENT}/runs")
+    return Exported([path], notes)
 
 
 def run_id(root: str, trial: str) -> str:
@@ -87,7 +111,32 @@ def run_id(root: str, trial: str) -> str:
     return hashlib.sha256(identity).hexdigest()[:32]
 
 
-def _clean(names: Iterator[str]) -> dict[str, str]:
+def _experiment_tags(board: Leaderboard, metrics: Mapping[str, str]) -> dict[str, str]:
+    tags = {}
+    if board.standing.words:
+        tags["orchestrator.standing"] = strip_controls(board.standing.words)[:_MAX_TAG_CHARS]
+    metric = board.summary.metric
+    if metric is not None and metric in metrics:
+        tags["mlflow.experiment.primaryMetric.name"] = metrics[metric]
+        is_greater = board.summary.goal == MAXIMIZE
+        tags["mlflow.experiment.primaryMetric.greaterIsBetter"] = str(is_greater)
+    return tags
+
+
+def _own(name: str) -> str:
+    """Name what the leaderboard says, as a metric."""
+    return f"sweep/{name}"
+
+
+def _version() -> str:
+    """Return the version of MLflow that writes the store."""
+    for package in ("mlflow", "mlflow-skinny"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(package)
+    return ""
+
+
+def _clean(names: Iterable[str]) -> dict[str, str]:
     return clean_names(names, _NAME_CHARS, _MAX_NAME, is_path=True)
 
 
@@ -96,6 +145,7 @@ def _write_run(
     experiment: str,
     trial: TrialFiles,
     row: Mapping[Any, Any],
+    source: ExportSource,
     points: Mapping[str, Mapping[int, float]],
     param_names: Mapping[str, str],
     metric_names: Mapping[str, str],
@@ -108,16 +158,25 @@ def _write_run(
     start = min(starts, default=0.0)
     end = max(ends, default=start)
     tags = {"orchestrator.trial": trial.name, "orchestrator.state": str(row["state"])}
-    for name in ("rank", "tie", "attempts", "gpu_hours", "cost", "currency", "node", "note"):
-        value = row.get(name)
-        if value is not None and value == value and str(value) != "<NA>":
-            tags[f"orchestrator.{name}"] = strip_controls(str(value))[:_MAX_TAG_CHARS]
+    tags["orchestrator.purpose"] = source.purpose(trial)
+    facts = source.facts(trial, row)
+    tags |= {
+        f"orchestrator.{name}": strip_controls(value)[:_MAX_TAG_CHARS]
+        for name, value in facts.items()
+        if isinstance(value, str)
+    }
     run = client.create_run(experiment, _ms(start), tags=tags, run_name=trial.name).info.run_id
     entities = [
         Metric(metric_names[name], value, _ms(end), step)
         for name, found in points.items()
         for step, value in found.items()
         if not math.isinf(value)
+    ]
+    # As metrics, since MLflow sorts and draws no tags; its charts show what is before a / together.
+    entities += [
+        Metric(metric_names[_own(name)], value, _ms(end), 0)
+        for name, value in facts.items()
+        if not isinstance(value, str)
     ]
     params = [
         Param(param_names[name], strip_controls(spell_value(value))[:_MAX_PARAM_CHARS])

@@ -2,9 +2,12 @@
 
 One run for each trial that reported or ended, however often it was requeued, as ``wandb`` itself
 writes it with ``mode="offline"``: parameters as its config, curves as its history, final metrics,
-rank, state and cost as its summary. ``wandb sync`` sends them when somebody says so, to a project
-named like the sweep. A run's id is the trial's name, so that what was synced before is the same run
-there; W&B asks for ``--append`` or a new project to send a run again.
+rank, state and cost as its summary. ``wandb leet`` shows them in a terminal, and ``wandb sync``
+sends them when somebody says so, to a project named like the sweep; their job type is ``search``,
+or ``confirm`` on fresh seeds. A run's id is the trial's name, so that what was synced before is the
+same run there; W&B asks for ``--append`` or a new project to send a run again. A run begins when
+its trial did; when each value was reported is not known, so all have the time of its end. W&B's own
+``Runtime`` is how long the export took: ``wall_hours`` is the trial's.
 
 The folder is new at each export and renamed into place. Metrics and parameters have letters,
 digits, ``_`` and, to group metrics, ``/`` in their names, as W&B asks for; others are cleaned, and
@@ -15,12 +18,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestrator.adapters.exports.publish import publish
 from orchestrator.adapters.exports.source import Exported, ExportSource
+from orchestrator.adapters.exports.viewers import open_with
 from orchestrator.contract.records import metric_value
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.clean_names import clean_names, describe_renames
@@ -34,7 +39,6 @@ FOLDER = "wandb"
 _METRIC_CHARS, _PARAM_CHARS, _PROJECT_CHARS = "A-Za-z0-9_/", "A-Za-z0-9_", "A-Za-z0-9_.-"
 _MAX_NAME, _MAX_PROJECT = 200, 128
 _START_S = 120
-_SUMMARY = ("rank", "tie", "state", "attempts", "gpu_hours", "cost", "currency", "node", "note")
 
 
 def write(source: ExportSource, folder: str) -> Exported:
@@ -51,8 +55,8 @@ def write(source: ExportSource, folder: str) -> Exported:
     metrics = clean_names(
         # The sweep's own words first: they keep their names.
         (
-            *_SUMMARY,
-            *(_key(n) for trial in shown for n in (*source.curves(trial), *trial.metrics)),
+            *source.fact_names,
+            *(_key(source, n) for trial in shown for n in (*source.curves(trial), *trial.metrics)),
         ),
         _METRIC_CHARS,
         _MAX_NAME,
@@ -77,7 +81,9 @@ def write(source: ExportSource, folder: str) -> Exported:
 
     path = publish(folder, FOLDER, write_runs, is_folder=True)
     notes = [*describe_renames("parameters", params), *describe_renames("metrics", metrics)]
-    return Exported([path], [*notes, f"send it with: wandb sync {shlex.quote(path)}/offline-run-*"])
+    notes += open_with("look at it with", ["wandb", "leet", path])
+    send = open_with("send it with", ["wandb", "sync", path])[-1]
+    return Exported([path], [*notes, f"{send}/offline-run-*"])
 
 
 def _write_run(
@@ -92,44 +98,46 @@ def _write_run(
 ) -> None:
     config = {params[k]: _plain(v) for k, v in flatten_params(trial.params or {}).items()}
     starts = [a.started_at.timestamp() for a in trial.attempts if a.started_at is not None]
-    run = wandb.init(
-        project=project,
-        id=trial.name,
-        name=trial.name,
-        group=project,
-        dir=path,
-        config=config,
-        reinit="create_new",
-        settings=wandb.Settings(
-            mode="offline",
-            console="off",
-            silent=True,
-            disable_code=True,
-            disable_git=True,
-            save_code=False,
-            init_timeout=_START_S,
-            x_disable_meta=True,
-            x_disable_stats=True,
-            x_disable_machine_info=True,
-            x_save_requirements=False,  # those of this machine, not of the trial's
-            **({"x_start_time": min(starts)} if starts else {}),
-        ),
-    )
+    ends = [a.ended_at.timestamp() for a in trial.attempts if a.ended_at is not None]
+    with _started_at(min(starts, default=None)):
+        run = wandb.init(
+            project=project,
+            id=trial.name,
+            name=trial.name,
+            group=project,
+            job_type=source.purpose(trial),
+            dir=path,
+            config=config,
+            reinit="create_new",
+            settings=wandb.Settings(
+                mode="offline",
+                console="off",
+                silent=True,
+                disable_code=True,
+                disable_git=True,
+                save_code=False,
+                init_timeout=_START_S,
+                x_disable_meta=True,
+                x_disable_stats=True,
+                x_disable_machine_info=True,
+                x_save_requirements=False,  # those of this machine, not of the trial's
+            ),
+        )
     try:
         by_step: dict[int, dict[str, float]] = {}
         curves, committed = source.curves(trial), source.points(trial)
         for name in curves:
             for step, value in committed[name].items():
-                by_step.setdefault(step, {})[metrics[_key(name)]] = value
+                by_step.setdefault(step, {})[metrics[_key(source, name)]] = value
         for step in sorted(by_step):
-            run.log(by_step[step], step=step)
+            # When each was reported is not known; it was by then.
+            now = {"_timestamp": max(ends)} if ends else {}
+            run.log(by_step[step] | now, step=step)
         for name, value in trial.metrics.items():
             number = metric_value(value)
-            run.summary[metrics[_key(name)]] = _plain(value) if number is None else number
-        for name in _SUMMARY:
-            cell = row.get(name)
-            if cell is not None and str(cell) not in ("<NA>", "nan"):
-                run.summary[name] = _plain(cell)
+            run.summary[metrics[_key(source, name)]] = _plain(value) if number is None else number
+        for name, value in source.facts(trial, row).items():
+            run.summary[metrics[name]] = _plain(value)
     finally:
         is_well = row["state"] not in (
             TrialState.FAILED.value,
@@ -139,9 +147,9 @@ def _write_run(
         run.finish(exit_code=0 if is_well else 1)
 
 
-def _key(metric: str) -> str:
+def _key(source: ExportSource, metric: str) -> str:
     """Tell a metric from what the leaderboard says by the same name."""
-    return f"metric_{metric}" if metric in _SUMMARY else metric
+    return f"metric_{metric}" if metric in source.fact_names else metric
 
 
 def _plain(value: Any) -> Any:
@@ -152,6 +160,40 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (bool, int, float)) or value is None:
         return value
     return strip_controls(spell_value(value))
+
+
+class _Clock:
+    """The module ``time``, but for the time."""
+
+    def __init__(self, now: float):
+        self._now = now
+
+    def time(self) -> float:
+        return self._now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+@contextlib.contextmanager
+def _started_at(start: float | None) -> Iterator[None]:
+    """Have a run begin when the trial did: W&B's own setting for that is overwritten by it.
+
+    Without effect where a version of W&B takes the time elsewhere; its runs then begin now.
+    """
+    if start is None:
+        yield
+        return
+    names = ("wandb.sdk.wandb_init", "wandb.sdk.wandb_run")
+    modules = [sys.modules[name] for name in names if hasattr(sys.modules.get(name), "time")]
+    before = [(module, vars(module)["time"]) for module in modules]
+    try:
+        for module in modules:
+            vars(module)["time"] = _Clock(start)
+        yield
+    finally:
+        for module, clock in before:
+            vars(module)["time"] = clock
 
 
 @contextlib.contextmanager

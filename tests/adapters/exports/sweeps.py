@@ -9,8 +9,11 @@ from orchestrator.adapters.exports.source import ExportSource
 from orchestrator.adapters.trial_dir import scan_trials
 from orchestrator.contract.records import FAILED, PREEMPTED
 from orchestrator.contract.states import TrialState
+from orchestrator.domain.confirmed_board import add_confirmed
+from orchestrator.domain.fresh_trials import Confirmation, FreshTrial
 from orchestrator.domain.leaderboard import rank_trials
 from orchestrator.domain.sweep_summary import SweepSummary
+from orchestrator.domain.trials import trial_id
 from tests.trial_writer import add_trial, claim, ended, make_sweep, write
 
 DONE, WORSE, BROKEN, RUNS, WAITS = (f"{i:05d}-aaaa{i}" for i in range(5))
@@ -46,3 +49,25 @@ def make_source(root: str, metric: str = "loss") -> ExportSource:
     summary = SweepSummary(sweep.name, metric, "minimize", ("lr", "text", "only"))
     board = rank_trials(trials, STATES, {BROKEN: "exit code 1: boom"}, summary, 1767262000.0)
     return ExportSource(sweep, board, trials)
+
+
+def make_confirmed_source(root: str) -> tuple[ExportSource, list[str]]:
+    """Write a sweep of two configurations on two seeds each, the first confirmed on two more.
+
+    The luckiest run of all is a fresh one.
+
+    Returns:
+        The sweep, and its trials' names in number order; the last two are fresh.
+    """
+    sweep = make_sweep(root, parameters=("lr", "seed"), seeded=True)
+    fresh = [{"lr": 0.1, "seed": seed} for seed in (10000, 10001)]
+    params = [*({"lr": lr, "seed": seed} for lr in (0.1, 0.2) for seed in (0, 1)), *fresh]
+    names = [f"{number:05d}-{trial_id(each)}" for number, each in enumerate(params)]
+    for name, each, loss in zip(names, params, (0.5, 0.6, 1.0, 1.2, 0.25, 0.75), strict=True):
+        add_trial(sweep, name, each, {"loss": loss})
+    trials = scan_trials(sweep)
+    asked = tuple(FreshTrial(names[0], each["seed"], each) for each in fresh)
+    confirmation = Confirmation(seeds=(10000, 10001), top=1, trials=asked)
+    summary = SweepSummary(sweep.name, "loss", "minimize", ("lr", "seed"), seeded=True)
+    board = rank_trials(trials, {}, {}, summary, 1767262000.0, fresh=confirmation.by_id)
+    return ExportSource(sweep, add_confirmed(board, confirmation, trials, {}), trials), names

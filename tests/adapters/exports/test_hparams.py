@@ -4,7 +4,19 @@ from tensorboard.backend.event_processing import plugin_event_multiplexer
 from tensorboard.plugins.hparams import api_pb2, metadata
 
 from orchestrator.adapters.exports import hparams
-from tests.adapters.exports.sweeps import BROKEN, DONE, EVIL_METRIC, RUNS, WORSE, make_source
+from orchestrator.adapters.exports.source import ExportSource
+from orchestrator.adapters.trial_dir import scan_trials
+from tests.adapters.exports.sweeps import (
+    BROKEN,
+    DONE,
+    EVIL_METRIC,
+    RUNS,
+    WORSE,
+    make_confirmed_source,
+    make_source,
+)
+from tests.boards import make_board
+from tests.trial_writer import add_trial, make_sweep
 
 
 def read(path):
@@ -59,3 +71,47 @@ def test_hparams_twice_give_the_same_bytes(tmp_path):
         files = sorted(p for p in Path(path).rglob("*") if p.is_file())
         found.append({str(p.relative_to(path)): p.read_bytes() for p in files})
     assert found[0] == found[1]
+
+
+def test_parameters_are_described_so_that_the_tab_can_filter_and_leads_with_those_that_vary(
+    tmp_path,
+):
+    sweep = make_sweep(str(tmp_path / "demo"), parameters=("lr", "mixed", "wide", "word"))
+    fixed = {"alone": "same", "flag": True}
+    add_trial(sweep, DONE, {"lr": 0.5, "mixed": 1, "wide": 2, "word": "x"} | fixed, {"loss": 1})
+    add_trial(
+        sweep, WORSE, {"lr": 2, "mixed": "a", "wide": float("inf"), "word": "y"} | fixed,
+        {"loss": 2},
+    )  # fmt: skip
+    trials = scan_trials(sweep)
+    source = ExportSource(sweep, make_board(trials), trials)
+    (path,) = hparams.write(source, str(tmp_path / "out")).paths
+    runs = read(path)
+    experiment = metadata.parse_experiment_plugin_data(content(runs, ".", metadata.EXPERIMENT_TAG))
+    infos = {info.name: info for info in experiment.hparam_infos}
+    assert {name: info.differs for name, info in infos.items()} == {
+        "lr": True, "mixed": True, "wide": True, "word": True, "alone": False, "flag": False,
+    }  # fmt: skip
+    assert infos["lr"].type == api_pb2.DATA_TYPE_FLOAT64
+    assert (infos["lr"].domain_interval.min_value, infos["lr"].domain_interval.max_value) == (
+        0.5,
+        2,
+    )
+    assert infos["flag"].type == api_pb2.DATA_TYPE_BOOL
+    assert list(infos["flag"].domain_discrete) == [True]
+    assert list(infos["word"].domain_discrete) == ["x", "y"]
+    # Of several kinds, all are text; a number that is not finite is text in the trial's file.
+    assert list(infos["mixed"].domain_discrete) == ["1", "a"]
+    for run, mixed, wide in ((DONE, "1", "2"), (WORSE, "a", "inf")):
+        start = metadata.parse_session_start_info_plugin_data(
+            content(runs, run, metadata.SESSION_START_INFO_TAG)
+        )
+        assert start.hparams["mixed"].string_value == mixed
+        assert start.hparams["wide"].string_value == wide
+
+
+def test_runs_on_fresh_seeds_are_in_a_folder_of_their_own(tmp_path):
+    source, names = make_confirmed_source(str(tmp_path / "demo"))
+    (path,) = hparams.write(source, str(tmp_path / "out")).paths
+    expected = {".", *names[:4], *(f"confirm/{name}" for name in names[4:])}
+    assert set(read(path).Runs()) == expected

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from orchestrator.adapters.exports import wandb_runs
-from tests.adapters.exports.sweeps import BROKEN, DONE, RUNS, WORSE, make_source
+from tests.adapters.exports.sweeps import (
+    BROKEN,
+    DONE,
+    RUNS,
+    WORSE,
+    make_confirmed_source,
+    make_source,
+)
 from tests.waiting import wait_until
 
 pytest.importorskip("wandb")
@@ -89,7 +96,22 @@ def test_runs_are_what_wandb_sync_takes_and_twice_is_once(tmp_path, monkeypatch)
     assert done["summary"]["loss"] == 0.25
     assert done["summary"]["rank"] == 1
     assert done["summary"]["attempts"] == 2
+    assert done["summary"]["wall_hours"] == 2
+    # It began, and reported, when the trial did, not when it was exported.
+    assert done["run"].start_time.ToSeconds() == 1767261600
+    assert {line["_timestamp"] for line in done["history"]} == {1767265200}
     assert done["summary"]["a_b__c_d__"] == 1.5
     assert "metrics renamed: 'a<b>|c\\\\d' is 'a_b__c_d__'" in written.notes
     assert [runs[name]["exit"] for name in (DONE, BROKEN)] == [0, 1]
     wait_until(lambda: not services(), timeout_s=120, on_timeout=services)
+
+
+def test_runs_on_fresh_seeds_are_of_another_job_type(tmp_path):
+    source, names = make_confirmed_source(str(tmp_path / "demo"))
+    (path,) = wandb_runs.write(source, str(tmp_path / "out")).paths
+    found = [summarize(folder) for folder in Path(path).glob("offline-run-*")]
+    runs = {each["run"].run_id: each for each in found}
+    assert [runs[name]["run"].job_type for name in names] == ["search"] * 4 + ["confirm"] * 2
+    first, fresh = runs[names[0]]["summary"], runs[names[4]]["summary"]
+    assert (first["rank"], first["loss_mean"], first["confirmed_mean"]) == (1, 0.55, 0.5)
+    assert (fresh["loss"], "rank" in fresh) == (0.25, False)
