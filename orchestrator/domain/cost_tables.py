@@ -246,9 +246,10 @@ def _way_notes(economics: Economics) -> list[str]:
     if economics.on_demand.unknown_cost:
         notes.append(f"{one_line(economics.on_demand.unknown_cost, 400)}.")
     if economics.n_gave_up:
-        notes.append(
-            f"{economics.n_gave_up} trials without a result are in what it took, not in the others."
-        )
+        lacking = "1 trial without a result is"
+        if economics.n_gave_up > 1:
+            lacking = f"{economics.n_gave_up} trials without a result are"
+        notes.append(f"{lacking} in what it took, not in the others.")
     if economics.is_so_far:
         notes.append(f"{economics.n_unfinished} of {economics.n_trials} trials have not ended.")
     if goodput.n_open:
