@@ -41,7 +41,10 @@ def wrap(text: str, width: int) -> list[str]:
             if lines[-1]:
                 lines.append("")
             while cell_len(word) > width > 1:
-                head = set_cell_size(word, width).rstrip()
+                head = set_cell_size(word, width)
+                if not word.startswith(head):  # a space stands for half of a wide character
+                    head = head[:-1]
+                head = head or word[0]  # whatever it is, it shall get shorter
                 lines[-1] = head
                 lines.append("")
                 word = word[len(head) :]

@@ -89,8 +89,12 @@ def run(argv: Sequence[str]) -> int:
         where=options.where,
         write_files=False,
     )
+    unshown: OSError | None = None
     if not options.json:
-        _show(collection, options.top)  # nobody waits for the files to see it
+        try:
+            _show(collection, options.top)  # nobody waits for the files to see it
+        except OSError as error:  # `| head`, a full disk below stdout: the files come all the same
+            unshown = error
     is_unwritten = False
     try:
         collection = replace(collection, paths=write_files_of(collection, sweep))
@@ -99,9 +103,11 @@ def run(argv: Sequence[str]) -> int:
         collection = replace(collection, problems=[str(error), *collection.problems])
     if options.json:
         _print_json(collection, observation.unreachable, ratings)
-    for path in () if options.json else collection.paths:
+    for path in () if options.json or unshown is not None else collection.paths:
         print(f"written: {show_path(path)}")
     _complain(collection, observation.unreachable)
+    if unshown is not None:
+        raise unshown
     failed = collection.counts.get(TrialState.FAILED, 0)
     return EXIT_TRIALS_FAILED if failed or is_unwritten else EXIT_OK
 

@@ -93,12 +93,18 @@ def _found_alive(after: Attempt, claimed: float) -> float:
 def wall_at_most_s(attempt: Attempt, after: Attempt | None) -> float | None:
     """Tell how long an attempt without an end can have lived: until the next one's claim.
 
-    Seconds, or None where nothing bounds it. Of an attempt that Slurm gave up, and that lived on
-    unseen, it is no bound: that one ends itself once it sees the claim, and writes its end.
+    Seconds, or None where nothing bounds it. An attempt that Slurm gave up may live on, until it
+    sees the claim: then it writes its end, and if it cannot, a later heartbeat shows that this is
+    no bound.
     """
     if after is None or after.claimed_at is None or attempt.claimed_at is None:
         return None
-    return max(0.0, after.claimed_at - attempt.claimed_at)
+    at_most_s = max(0.0, after.claimed_at - attempt.claimed_at)
+    # In the result of a later attempt stands its length, and no heartbeat.
+    beat_s = attempt.wall_s or 0.0
+    if attempt.heartbeat_at is not None:
+        beat_s = attempt.heartbeat_at - attempt.claimed_at
+    return at_most_s if beat_s <= at_most_s else None
 
 
 def trial_usage(attempts: Iterable[Attempt], state: TrialState, now_s: float) -> Usage:

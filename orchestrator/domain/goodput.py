@@ -188,7 +188,7 @@ def measure_goodput(trials: Iterable[tuple[TrialFiles, TrialState]], now_s: floa
         if len(attempts) == 1 and state is TrialState.DONE and attempts[0].number == winner:
             # Nearly all trials of a large sweep; the general way takes five times as long.
             (attempt,) = attempts
-            if attempt.wall_s is not None:
+            if attempt.wall_s is not None and not attempt.is_estimate:
                 gpus = device_count(attempt.resources)
                 kinds.add(gpus > 0)
                 weight = 1000 * (gpus or 1)

@@ -49,7 +49,7 @@ from orchestrator.runtime.progress import (
     went_nowhere,
 )
 from orchestrator.runtime.signals import SignalPipe, exit_words, signal_name
-from orchestrator.runtime.vigil import PASSED, Vigil
+from orchestrator.runtime.vigil import GONE, PASSED, Vigil
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class _Attempt:
         say(f"{self.name} on {self.claim.record['node']}{job}")
         self._tell_of_slow_save()
         if self.claim.is_passed:
-            self.vigil.superseded = PASSED
+            self.vigil.superseded = PASSED if os.path.isdir(self.trial.attempts) else GONE
             return self._stand_down(None)
         if self._is_stuck():
             return EXIT_STUCK

@@ -14,13 +14,13 @@ import os
 import time
 
 from orchestrator.contract.errors import CorruptRecord
-from orchestrator.contract.records import dump_record, read_record
+from orchestrator.contract.records import SUPERSEDED, dump_record, read_record
 from orchestrator.runtime import durable, failpoint, job
 from orchestrator.runtime.progress import measure_progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from orchestrator.contract.paths import TrialPaths
@@ -82,9 +82,20 @@ class Claim:
         self.is_passed = False
         """Whether another attempt took the trial or committed while it waited."""
 
-    def wait_for(self, number: int, say: Callable[[str], None]) -> None:
-        """Let attempt ``number``, which this one supersedes, end itself, beating meanwhile."""
-        _await_stand_down(self.trial, number, self._beat_if_due, say)
+    def wait_for(self, numbers: Sequence[int], say: Callable[[str], None]) -> None:
+        """Let the attempts that this one supersedes end themselves, beating meanwhile.
+
+        Args:
+            numbers: All before this one, ascending. Nearly always only the last is looked at; it
+                may have gone, though, while it still waited for the one before it.
+            say: Takes a line for the log.
+        """
+        for number in reversed(numbers):
+            _await_stand_down(self.trial, number, self._beat_if_due, say)
+            if self.is_passed or _has_waited(self.trial, number):
+                break
+        # It may have committed between two beats of ours, and ended at that.
+        self.is_passed = self.is_passed or os.path.exists(self.trial.result)
         waited_s = time.monotonic() - self._started
         self.waited_s = waited_s if waited_s >= WAIT_WORTH_TELLING_S else 0.0
 
@@ -265,7 +276,7 @@ def take_claim(
             claim = Claim(trial, number, record)  # from here on its time counts
             failpoint.reach("claim.publish.after")
             if numbers:
-                claim.wait_for(numbers[-1], say)
+                claim.wait_for(numbers, say)
             return claim
 
 
@@ -385,3 +396,17 @@ def _await_stand_down(
             has_moved = True  # and so it has seen our claim
             say(f"attempt {number} lives; waiting for it to end its program")
             deadline = time.monotonic() + beat_s + 1.5 * END_GRACE_S
+
+
+def _has_waited(trial: TrialPaths, number: int) -> bool:
+    """Tell whether attempt ``number`` is known to have seen those before it end.
+
+    It waits for that before its program starts. One that ended without a word may have been killed
+    before, and one that was superseded without a program left before.
+    """
+    try:
+        record = read_record(trial.attempt(number))
+    except (OSError, CorruptRecord):
+        return False
+    outcome = record.get("outcome")
+    return outcome is not None and (outcome != SUPERSEDED or record.get("exit_code") is not None)

@@ -45,7 +45,8 @@ class LocalQueue:
         if not self.runs(submission):
             return False
         last = trial.attempts[-1] if trial.attempts else None
-        if last is None or last.outcome == records.PREEMPTED:
+        # A program that ended well, and whose result had no room, is not started again here.
+        if last is None or (last.outcome == records.PREEMPTED and last.exit_code != 0):
             return True
         assert submission is not None
         # Attempts name no submission here. Both times are of one clock: it runs on this host.

@@ -94,6 +94,25 @@ def test_commands_that_only_look_leave_nothing_unsaid(sweep, command):
     assert subprocess.run([*words, "--nonsense"], capture_output=True, timeout=150).returncode == 2
 
 
+@pytest.mark.timeout(200)
+def test_collect_whose_reader_leaves_early_writes_its_files(sweep):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-u", "-m", "orchestrator", "collect", "demo"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(read_csv(sweep)) == 4
+
+
 def test_collect_that_cannot_write_its_files_shows_what_would_stand_in_them(
     sweep, capsys, monkeypatch
 ):

@@ -172,6 +172,13 @@ def test_wall_at_most_s_is_until_the_next_claim():
     assert wall_at_most_s(killed(15), attempt(2)) is None
 
 
+def test_wall_at_most_s_of_one_that_lived_on_is_unknown():
+    assert wall_at_most_s(killed(61), follower(60)) is None
+    told = attempt(hours=61 / 3600, outcome=None, is_estimate=True, claimed_at=START_S)
+    assert wall_at_most_s(told, follower(60)) is None
+    assert wall_at_most_s(told, follower(70)) == 70
+
+
 def test_trial_usage_counts_what_the_next_attempt_found():
     attempts = [killed(15), follower(60, reported_at=START_S + 36)]
     usage = trial_usage(attempts, TrialState.DONE, START_S)

@@ -4,7 +4,7 @@ import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.contract.records import COMMITTED, FAILED, PREEMPTED, REFUSED, SUPERSEDED
@@ -300,6 +300,7 @@ sweeps = st.lists(
 )
 
 
+@example([([Attempt(1, wall_s=0.0, is_estimate=True)], 1, TrialState.DONE)], None)
 @settings(max_examples=200, deadline=None)
 @given(sweeps, st.none() | st.floats(START_S - 1e6, START_S + 1e6))
 def test_measure_economics_parts_add_up_to_what_collect_says(sweep, submitted_s):

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from orchestrator.contract.paths import TrialPaths
 from orchestrator.runtime import claim as claims
 from orchestrator.runtime import job
@@ -95,6 +97,54 @@ def test_attempt_that_waits_starts_nothing_once_the_trial_is_anothers(tmp_path: 
     assert finish(process)[0] == 1
     assert not (trial / "ready").exists()
     assert (record(trial, 2)["outcome"], record(trial, 2)["exit_code"]) == ("superseded", None)
+
+
+def test_attempt_that_waits_says_so_when_the_sweep_is_moved(tmp_path: Path) -> None:
+    trial = make_trial(tmp_path)
+    foreign_claim(trial, **job.describe_job(TASK))
+    process = start(trial, "bash", "-c", SLEEPER, **AGAIN, **EARLY)
+    await_beat(trial, 2, process)
+    trial.rename(tmp_path / "moved")
+    code, output = finish(process)
+    assert code in (1, 73), "it found out by a heartbeat, or by what it could not read"
+    assert "the sweep was moved or removed" in output
+    assert "a newer attempt" not in output
+
+
+def test_attempt_that_waits_sees_the_earlier_one_commit_between_two_beats(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    trial = make_trial(tmp_path)
+    foreign_claim(trial, **job.describe_job(TASK))
+    monkeypatch.setattr(claims, "FIRST_BEAT_S", 1000.0)
+
+    def commit(line: str) -> None:
+        assert "giving it" in line
+        (trial / "result.json").write_text("{}")
+        end = {**record(trial, 1), "outcome": "committed"}
+        (trial / "attempts" / "1.json").write_text(json.dumps(end))
+
+    claim = take_claim(TrialPaths(str(trial)), {}, AGAIN, commit)
+    assert claim.is_passed
+
+
+@pytest.mark.parametrize("end", [{"outcome": "superseded", "exit_code": None}, {}])
+def test_attempt_waits_for_the_one_that_its_predecessor_waited_for(
+    tmp_path: Path, end: dict[str, Any]
+) -> None:
+    """The predecessor left, or was killed, while the one before it was on its silent node."""
+    trial = make_trial(tmp_path)
+    foreign_claim(trial, **job.describe_job(TASK))
+    gone = {**record(trial, 1), **job.describe_process(), **job.describe_job(AGAIN)}
+    gone |= {"attempt": 2, "pid": 2**22 + 1, **end}
+    (trial / "attempts" / "2.json").write_text(json.dumps(gone))
+    again = {**AGAIN, "SLURM_RESTART_COUNT": "2"}
+    process = start(trial, "bash", "-c", SLEEPER, **again, **EARLY)
+    await_beat(trial, 3, process, after_s=0.3)
+    assert not (trial / "ready").exists(), "its program waits"
+    (trial / "attempts" / "4.json").write_text("{}")
+    assert finish(process)[0] == 1
+    assert not (trial / "ready").exists()
 
 
 def test_wait_for_an_earlier_attempt_is_start_up(tmp_path: Path, monkeypatch: Any) -> None:

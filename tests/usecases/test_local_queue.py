@@ -11,12 +11,14 @@ import pytest
 
 from orchestrator.adapters import journal
 from orchestrator.contract import records
+from orchestrator.contract.errors import EXIT_CHECKPOINTED
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.states import TrialState
 from orchestrator.usecases.observe import observe
 from tests.trial_writer import add_trial, claim, ended, make_sweep
 
-NEW, AGAIN, RETRIED, SILENT, FAILED, DONE = NAMES = [f"{n:05d}-aaaa" for n in range(6)]
+NAMES = [f"{n:05d}-aaaa" for n in range(7)]
+NEW, AGAIN, RETRIED, SILENT, FAILED, DONE, UNWRITTEN = NAMES
 BEFORE = {"token": None}  # what trial_writer's attempts are: of a time long ago
 SINCE = {"token": None, "started_at": "2999-01-01T10:00:00.000Z"}
 # Holds the lock as a local submission does while its trials run.
@@ -33,10 +35,15 @@ with journal.lock(SweepPaths(sys.argv[1])) as writer:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> SweepPaths:
-    """Six trials, of which one never started and the others stand as their names say."""
+    """Seven trials, of which one never started and the others stand as their names say."""
     sweep = make_sweep(str(tmp_path / "s"))
     add_trial(sweep, NEW, {})
-    add_trial(sweep, AGAIN, {}, attempts=[ended(AGAIN, 1, records.PREEMPTED, **SINCE)])
+    preempted = [
+        ended(name, 1, records.PREEMPTED, **SINCE, exit_code=code)
+        for name, code in ((AGAIN, EXIT_CHECKPOINTED), (UNWRITTEN, 0))
+    ]
+    add_trial(sweep, AGAIN, {}, attempts=preempted[:1])
+    add_trial(sweep, UNWRITTEN, {}, attempts=preempted[1:])
     add_trial(sweep, RETRIED, {}, attempts=[ended(RETRIED, 1, records.FAILED, **BEFORE)])
     add_trial(sweep, SILENT, {}, attempts=[claim(SILENT, **SINCE, host="elsewhere")])
     add_trial(sweep, FAILED, {}, attempts=[ended(FAILED, 1, records.FAILED, **SINCE)])
@@ -66,6 +73,7 @@ def test_while_the_submitter_lives_its_trials_wait(
         SILENT: TrialState.RUNNING,
         FAILED: TrialState.FAILED,
         DONE: TrialState.DONE,
+        UNWRITTEN: TrialState.INTERRUPTED,
     }
 
 
