@@ -16,6 +16,7 @@ import time
 from orchestrator.contract.errors import CorruptRecord
 from orchestrator.contract.records import SUPERSEDED, dump_record, read_record
 from orchestrator.runtime import durable, failpoint, job
+from orchestrator.runtime.orphans import end_orphans
 from orchestrator.runtime.progress import measure_progress
 
 TYPE_CHECKING = False
@@ -59,8 +60,8 @@ class Beats:
 
     @property
     def is_settled(self) -> bool:
-        """Whether they have come to their lasting distance."""
-        return self._gap_s >= HEARTBEAT_S
+        """Whether they have nearly come to their lasting distance."""
+        return 2 * self._gap_s >= HEARTBEAT_S
 
     def took_place(self, now: float) -> None:
         """Take note that one took place."""
@@ -94,6 +95,8 @@ class Claim:
             _await_stand_down(self.trial, number, self._beat_if_due, say)
             if self.is_passed or _has_waited(self.trial, number):
                 break
+        if not self.is_passed:
+            end_orphans(self.trial.root, self.number, END_GRACE_S, say, self._beat_if_due)
         # It may have committed between two beats of ours, and ended at that.
         self.is_passed = self.is_passed or os.path.exists(self.trial.result)
         waited_s = time.monotonic() - self._started
