@@ -1,14 +1,16 @@
-"""Writing a leaderboard as CSV, Markdown and Parquet. Runs on the login node.
+r"""Writing a leaderboard as CSV, Markdown and Parquet. Runs on the login node.
 
 Each file is written aside and renamed, so a full disk leaves the old one. The same table gives the
 same bytes, and files that hold it already are left alone.
 
 **CSV** holds every row and column, numbers with all their digits. Text that a spreadsheet would
 take for a formula gets a leading ``'`` (OWASP ASVS 5.0 1.2.10, CWE-1236); numbers are left alone.
-A missing cell is empty, an empty text is ``""``, not-a-number is ``nan``; null and values that are
-no scalars are spelled as JSON spells them. Read it with ``keep_default_na=False``, else pandas
-takes the texts ``NA``, ``null`` and ``None`` for missing, and with ``dtype=str`` for columns of
-text that looks like numbers::
+Control characters but TAB and line ends, and what turns the direction of reading, are spelled as
+Python spells them (``\x1b``), since files are shown by ``cat``; Parquet has them as they are. A
+missing cell is empty, an empty text is ``""``, not-a-number is ``nan``; null and values that are no
+scalars are spelled as JSON spells them. Read it with ``keep_default_na=False``, else pandas takes
+the texts ``NA``, ``null`` and ``None`` for missing, and with ``dtype=str`` for columns of text that
+looks like numbers::
 
     pandas.read_csv(path, keep_default_na=False, dtype={"trial": str})
 
@@ -54,6 +56,10 @@ _SPELLINGS: dict[str, Callable[[Any], str]] = {
     INTEGER: str,
     BOOLEAN: lambda cell: "true" if cell else "false",
 }
+# C0 but TAB, LF and CR, DEL, C1, and the marks, overrides and isolates of direction (UAX #9).
+_ACTIVE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 _EMPTY = {None: "", "": '""'}
 
 
@@ -122,7 +128,7 @@ def format_csv(table: Table | pd.DataFrame) -> str:
     """Format a leaderboard's table, or its frame, as CSV; see the module's docstring."""
     # Not DataFrame.to_csv: it cannot tell an empty text from a missing one, nor guard formulas,
     # and takes three times as long.
-    header = ",".join(csv_text(str(name)) for name in table.columns)
+    header = ",".join(_still_text(str(name)) for name in table.columns)
     columns = [_csv_cells(table[name]) for name in table.columns]
     return "\n".join([header, *map(",".join, zip(*columns, strict=True))]) + "\n"
 
@@ -207,12 +213,19 @@ def cell_values(column: Column | pd.Series[Any]) -> list[Any]:
 
 def _csv_cells(column: Column | pd.Series[Any]) -> list[str]:
     cells = cell_values(column)
-    spell = _SPELLINGS.get(str(column.dtype), csv_text)
-    if spell is csv_text and _IS_PLAIN.fullmatch("\0".join(filter(None, cells))):
+    spell = _SPELLINGS.get(str(column.dtype), _still_text)
+    if spell is _still_text and _IS_PLAIN.fullmatch("\0".join(filter(None, cells))):
         return [cell if cell else _EMPTY[cell] for cell in cells]
     if None not in cells:
         return list(map(spell, cells))
     return ["" if cell is None else spell(cell) for cell in cells]
+
+
+def _still_text(text: str) -> str:
+    """Spell a text as a CSV cell that no terminal obeys either."""
+    if not text.isprintable():
+        text = _ACTIVE.sub(lambda found: ascii(found[0])[1:-1], text)
+    return csv_text(text)
 
 
 def csv_text(text: str) -> str:

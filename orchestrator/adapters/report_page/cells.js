@@ -158,12 +158,24 @@ const CELLS = (() => {
     return NEEDS_QUOTES.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
   }
 
+  // What a terminal would obey, spelled as Python spells it.
+  const ACTIVE =
+    /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+  function stillText(text) {
+    const spelled = text.replace(ACTIVE, (found) => {
+      const code = found.charCodeAt(0).toString(16);
+      return code.length > 2 ? `\\u${code.padStart(4, "0")}` : `\\x${code.padStart(2, "0")}`;
+    });
+    return csvText(spelled);
+  }
+
   function csv(columns, rows) {
-    const lines = [columns.map((column) => csvText(column.name)).join(",")];
+    const lines = [columns.map((column) => stillText(column.name)).join(",")];
     for (const row of rows) {
       const cells = columns.map((column) => {
         if (column.isMissing(row)) return "";
-        return column.kind === "text" ? csvText(column.full(row)) : column.full(row);
+        return column.kind === "text" ? stillText(column.full(row)) : column.full(row);
       });
       lines.push(cells.join(","));
     }
