@@ -61,9 +61,17 @@ def split_words(words: Sequence[str]) -> tuple[str | None, list[str]]:
     return (sweeps[0] if sweeps else None), overrides
 
 
-def results_hint(results: str) -> str:
-    """Return what make needs to be told of a results folder other than its own."""
-    return "" if results == "results" else f" RESULTS={shlex.quote(results)}"
+def results_hint(results: str, sweep: SweepPaths | None = None) -> str:
+    """Return what make needs to be told to mean this place, in front of a command's other words.
+
+    Args:
+        results: The results folder; nothing is said of make's own.
+        sweep: The sweep; nothing is said of the one submitted last. None: any.
+    """
+    words = ""
+    if sweep is not None and workspace.is_other(results, sweep):
+        words = f" SWEEP={shlex.quote(workspace.word_for(sweep))}"
+    return words if results == "results" else f"{words} RESULTS={shlex.quote(results)}"
 
 
 def show_path(path: str) -> str:

@@ -158,7 +158,7 @@ def _print(
     observation: Observation | None,
     options: argparse.Namespace,
 ) -> None:
-    confirmation, where = report.confirmation, results_hint(options.results)
+    confirmation, where = report.confirmation, results_hint(options.results, report.sweep)
     n_configurations = len({confirmation.key(trial.params) for trial in confirmation.trials})
     seeds = confirmation.seeds
     print(

@@ -36,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
     if options.json:
         print_json("explain", _as_json(story))
     else:
-        _print(story, sweep.trial(story.trial.name), results_hint(options.results))
+        _print(story, sweep.trial(story.trial.name), results_hint(options.results, sweep))
     return EXIT_OK if story.unreachable is None else EXIT_TRY_AGAIN
 
 

@@ -68,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
     if options.json:
         print_json("failures", _as_json(sweep.name, observation, groups, interruptions))
     else:
-        where_else = results_hint(options.results)
+        where_else = results_hint(options.results, sweep)
         _print(sweep.name, observation, groups, max_groups, where_else)
         print(_tell_interruptions(interruptions))
     if observation.unreachable is not None:

@@ -73,7 +73,7 @@ def run(argv: Sequence[str]) -> int:
         is_following = sys.stdout.isatty() and state in _FOLLOWED and is_last
     end = shown.print_log(is_following)
     if is_following:
-        _Follow(sweep, name, options.attempt, results_hint(options.results)).run(end)
+        _Follow(sweep, name, options.attempt, results_hint(options.results, sweep)).run(end)
     return EXIT_OK
 
 

@@ -78,7 +78,7 @@ def run(argv: Sequence[str]) -> int:
     if options.json:
         print_json("release", _as_json(report))
     else:
-        _print(report, results_hint(options.results))
+        _print(report, results_hint(options.results, sweep))
         if allows:
             print(f"this budget stays until budget: in {spec.file} changes")
     return EXIT_TRIALS_FAILED if failed else EXIT_OK

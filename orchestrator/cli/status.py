@@ -53,7 +53,7 @@ def run(argv: Sequence[str]) -> int:
     if options.json:
         print_json("status", _as_json(sweep.name, status))
     else:
-        _print(sweep.name, status, max_lines, results_hint(options.results))
+        _print(sweep.name, status, max_lines, results_hint(options.results, sweep))
     if status.observation.unreachable is not None:
         return EXIT_TRY_AGAIN
     failed = status.observation.count().get(TrialState.FAILED, 0)

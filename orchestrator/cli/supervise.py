@@ -71,7 +71,7 @@ def run(argv: Sequence[str]) -> int:
     assert last is not None
     if last.report is None:
         return EXIT_TRY_AGAIN
-    where = results_hint(options.results)
+    where = results_hint(options.results, sweep)
     failed = last.report.states.get(TrialState.FAILED, 0)
     if last.is_over and not options.json and not last.report.paused:
         words = f" ({failed} failed: make status{where})" if failed else ""

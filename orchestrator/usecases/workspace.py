@@ -192,6 +192,25 @@ def last_sweep(results: str) -> dict[str, str] | None:
     return {"name": name, "spec": spec}
 
 
+def is_other(results: str, sweep: SweepPaths) -> bool:
+    """Tell whether commands without ``SWEEP=`` mean another sweep than this one, or none."""
+    try:
+        last = last_sweep(results)
+    except UserError:
+        return True
+    return last is None or last["name"] != sweep.name
+
+
+def word_for(sweep: SweepPaths) -> str:
+    """Return the word that means a sweep to every command: its spec, else its name."""
+    try:
+        spec = read_record(sweep.summary).get("spec")
+    except (OSError, CorruptRecord):
+        spec = None
+    # Only `make submit` needs the spec itself; all others are content with the name.
+    return spec if isinstance(spec, str) and os.path.isfile(spec) else sweep.name
+
+
 def _is_name(name: str) -> bool:
     return name not in ("", ".", "..") and "/" not in name and "\0" not in name
 

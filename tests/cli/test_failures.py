@@ -48,7 +48,7 @@ def test_groups_are_shown_with_a_traceback_each(
     sweep: SweepPaths, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert failures.run(["s", "--results", str(tmp_path)]) == 1
-    again = f"make submit RESULTS={tmp_path}"
+    again = f"make submit SWEEP=s RESULTS={tmp_path}"
     assert capsys.readouterr().out.splitlines() == [
         "s: 2 of 4 trials failed",
         "",
