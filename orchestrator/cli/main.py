@@ -123,12 +123,38 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _settle_process() -> None:
-    """Take from the environment what would hurt: a umask that locks us out, a narrow encoding."""
+    """Take from the environment what would hurt.
+
+    A umask that locks us out, a narrow encoding, a closed stdin, stdout or stderr.
+    """
     mask = os.umask(0o077)
     os.umask(mask & 0o077)  # what we make we can use ourselves; others see no more than before
+    _fill_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _fill_closed_streams() -> None:
+    """Open the null device where a standard stream is closed (``>&-``), for us and our children.
+
+    Else the next file opened takes its number, and a child would write its words into that file.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+            os.set_inheritable(fd, True)
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def _complain(

@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -78,14 +79,16 @@ def run(argv: Sequence[str]) -> int:
         )
     for warning in report.warnings:
         err.print(f"[yellow]warning:[/] {_plain(warning)}")
-    failed = _count_failed(report) if cluster == "local" and not options.dry_run else 0
+    ends = _Ends()
+    if cluster == "local" and not options.dry_run:
+        ends = _count_ends(report)
     if options.json:
         print_json("submit", _as_json(report, options.dry_run))
     else:
-        _print_report(report, spec, options, failed, allowed)
+        _print_report(report, spec, options, ends, allowed)
     if report.stopped:
         return EXIT_INTERRUPTED
-    return EXIT_TRIALS_FAILED if failed else EXIT_OK
+    return EXIT_TRIALS_FAILED if ends.failed or ends.unfinished else EXIT_OK
 
 
 def default_templates() -> str:
@@ -171,15 +174,31 @@ def show_progress(
     return on_event
 
 
-def _count_failed(report: SubmitReport) -> int:
-    return observe(report.sweep).count().get(TrialState.FAILED, 0)
+@dataclass(frozen=True)
+class _Ends:
+    """How a run on this machine ended."""
+
+    failed: int = 0
+    """Trials of the sweep that failed, those of earlier runs included."""
+    unfinished: Mapping[TrialState, int] = field(default_factory=dict)
+    """Trials of this run without a result, by state, that neither failed nor were asked to stop."""
+
+
+def _count_ends(report: SubmitReport) -> _Ends:
+    observation = observe(report.sweep)
+    # What waits behind the closed gate is interrupted, and the gate is told of.
+    wanted = [TrialState.LOST] if report.paused else [TrialState.INTERRUPTED, TrialState.LOST]
+    found = [observation.states.get(planned.name) for planned in report.planned]
+    counts = {state: found.count(state) for state in wanted if state in found}
+    failed = observation.count().get(TrialState.FAILED, 0)
+    return _Ends(failed, {} if report.stopped else counts)
 
 
 def _print_report(
     report: SubmitReport,
     spec: SweepSpec,
     options: argparse.Namespace,
-    failed: int,
+    ends: _Ends,
     allowed: Sequence[str] = (),
 ) -> None:
     dry_run = options.dry_run
@@ -214,7 +233,9 @@ def _print_report(
     words = f" ({counts})" if several and report.n_submitted == len(report.planned) > 0 else ""
     for line in release_words(report):
         print(f"  {line}")
-    print(f"  {verb}: {report.n_submitted}{words}" + (f", failed: {failed}" if failed else ""))
+    words += f", failed: {ends.failed}" if ends.failed else ""
+    words += "".join(f", {state.value}: {n}" for state, n in ends.unfinished.items())
+    print(f"  {verb}: {report.n_submitted}{words}")
     _print_decisions(report)
     if report.canary and not report.paused:
         print(f"  canary: {report.canary}")
@@ -229,7 +250,13 @@ def _print_report(
     elif report.cluster == "slurm" and not _is_all_done(report):
         print(f"next: make supervise{where_else} until all has ended, or make status{where_else};")
         print(f"      when trials are done: make collect{where_else}")
-    elif 0 < failed == report.n_trials:
+    elif ends.unfinished:
+        n = sum(ends.unfinished.values())
+        it = "it" if n == 1 else "them"
+        print(
+            f"next: make submit{where_else} takes {it} up again; make status{where_else} says why"
+        )
+    elif 0 < ends.failed == report.n_trials:
         print(f"next: make status{where_else} says why they failed")
     else:
         print(f"next: make collect{where_else}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from orchestrator.contract.states import SlurmState, TrialState
 from orchestrator.domain.bad_nodes import SUSPECT, NodeEnd
@@ -29,6 +29,25 @@ def made_progress(attempts: tuple[Attempt, ...], index: int) -> bool | None:
     return None if before is None or after is None else before != after
 
 
+def left_checkpoint(attempts: tuple[Attempt, ...], index: int) -> bool | None:
+    """Tell whether something lay in ``checkpoints/`` when an attempt ended.
+
+    Returns:
+        None where the records do not say: it was killed, and found none at its start.
+    """
+    after = attempts[index].progress
+    if after is None and index + 1 < len(attempts):
+        after = attempts[index + 1].progress_before
+    if after is not None:
+        return _n_checkpoints(after) > 0
+    before = attempts[index].progress_before
+    return True if before is not None and _n_checkpoints(before) else None
+
+
+def _n_checkpoints(progress: Sequence[int]) -> int:
+    return progress[1] if len(progress) > 1 else 0
+
+
 def ended_attempts(
     trial: TrialFiles, state: TrialState, slurm: SlurmState | None, bad_nodes: Mapping[str, str]
 ) -> tuple[Ended, ...]:
@@ -51,6 +70,7 @@ def ended_attempts(
                     attempt.cause or "",
                     made_progress(trial.attempts, index),
                     cause in SUSPECT and (attempt.node or "") in bad_nodes,
+                    left_checkpoint(trial.attempts, index),
                 )
             )
     return tuple(ends)

@@ -129,6 +129,8 @@ class Ended:
     """Whether it reported or saved something; None: not known."""
     on_bad_node: bool = False
     """Whether its node fails everybody's trials."""
+    has_checkpoint: bool | None = None
+    """Whether it left something in ``checkpoints/``; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -255,9 +257,14 @@ def _decide_interrupted(trial: TrialHistory, limits: RetryLimits) -> Decision:
     if _count_silent(trial) >= MAX_SILENT_ENDS:
         words = f"{MAX_SILENT_ENDS} attempts in a row {Cause.SILENT.value}, none made progress"
         return Decision(Action.GIVE_UP, Cause.STUCK, words)
-    return Decision(
-        Action.SUBMIT, last.cause, f"{last.cause.value}; goes on from its checkpoint", trial.changes
-    )
+    return Decision(Action.SUBMIT, last.cause, _goes_on(last), trial.changes)
+
+
+def _goes_on(last: Ended) -> str:
+    if last.has_checkpoint is False:
+        return f"{last.cause.value}; starts anew, since it left no checkpoint"
+    doubt = "" if last.has_checkpoint else ", if it left one"
+    return f"{last.cause.value}; goes on from its checkpoint{doubt}"
 
 
 def is_final(last: Ended) -> bool:
@@ -284,8 +291,7 @@ def _decide_failed(trial: TrialHistory, limits: RetryLimits) -> Decision:
     if last.cause is Cause.CUDA_OOM:
         return _smaller_micro_batch(trial, last, limits)
     if last.cause in (Cause.PREEMPTED, Cause.TIMEOUT):
-        words = f"{last.cause.value}; goes on from its checkpoint"
-        return Decision(Action.SUBMIT, last.cause, words, trial.changes)
+        return Decision(Action.SUBMIT, last.cause, _goes_on(last), trial.changes)
     if last.cause in (Cause.KILLED, Cause.DISK_FULL) or (
         last.cause is Cause.ERROR and last.made_progress
     ):

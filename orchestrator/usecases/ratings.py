@@ -40,7 +40,9 @@ class Ratings:
     all: tuple[Rating, ...] = ()
     """Every one that counts."""
     problems: tuple[str, ...] = ()
-    """Rows that do not, each named once."""
+    """Rows that do not, and files of answers that could not be read; each named once."""
+    useless: tuple[str, ...] = ()
+    """Those of them that are rows: writing the table anew would lose them."""
 
     @property
     def stamp(self) -> str:
@@ -85,7 +87,7 @@ def load_ratings(sweep: SweepPaths) -> Ratings:
     except FileNotFoundError:
         return Ratings()
     except UserError as error:
-        return Ratings(problems=(str(error),))
+        return Ratings(problems=(str(error),), useless=(str(error),))
 
 
 def import_ratings(sweep: SweepPaths, files: Sequence[str]) -> Ratings:
@@ -98,33 +100,39 @@ def import_ratings(sweep: SweepPaths, files: Sequence[str]) -> Ratings:
         UserError: A file that is not there or is no table of ratings, or a ``ratings.csv`` that
             holds rows of no use: they would be lost.
     """
+    # Each file first: what is wrong with it shall not hide behind an older one's mistakes.
+    tables = [_read_given(sweep, file) for file in files]
     old = load_ratings(sweep)
-    if old.problems:
+    if old.useless:
         raise UserError(
             f"{sweep.ratings} has rows that cannot be used; mend them before adding others: "
-            f"{old.problems[0]}"
+            f"{old.useless[0]}"
         )
     merged: Sequence[Rating] = old.all
-    problems: list[str] = []
-    for file in files:
-        try:
-            found = _read(sweep, file, file)
-        except FileNotFoundError:
-            raise UserError(f"{file}: there is no such file") from None
+    problems = [*old.problems]
+    for file, found in zip(files, tables, strict=True):
         merged = merge_ratings(merged, found.all)
         problems += found.problems
-        if not found.all and not found.problems:
+        if not found.all and not found.useless:
             problems.append(f"{file}: no row of it has a rating yet")
     if tuple(merged) != old.all:
         ratings_files.write_ratings(sweep, merged)
-    return Ratings(sum_up(merged), tuple(merged), tuple(problems))
+    return Ratings(sum_up(merged), tuple(merged), tuple(dict.fromkeys(problems)))
+
+
+def _read_given(sweep: SweepPaths, file: str) -> Ratings:
+    try:
+        return _read(sweep, file, file)
+    except FileNotFoundError:
+        raise UserError(f"{file}: there is no such file") from None
 
 
 def _read(sweep: SweepPaths, path: str, name: str) -> Ratings:
-    rows, problems = ratings_files.read_ratings_table(path, name)
+    rows, unread = ratings_files.read_ratings_table(path, name)
     names = list_trials(sweep)
     chosen: dict[str, str] = {}
     prompts: dict[str, frozenset[str] | None] = {}
+    problems: list[str] = []
 
     def find_trial(word: str) -> str:
         if word not in chosen:
@@ -142,7 +150,9 @@ def _read(sweep: SweepPaths, path: str, name: str) -> Ratings:
         answers = _read_all(sweep, names, problems)
         by_key = group_answers(answers, ratings_files.rating_salt(sweep))
     ratings, wrong = understand(rows, find_trial, by_key, prompts_of)
-    return Ratings(sum_up(ratings), tuple(merge_ratings((), ratings)), (*problems, *wrong))
+    useless = (*unread, *wrong)
+    named = tuple(dict.fromkeys((*problems, *useless)))
+    return Ratings(sum_up(ratings), tuple(merge_ratings((), ratings)), named, useless)
 
 
 def _read_all(sweep: SweepPaths, names: Iterable[str], problems: list[str]) -> list[Answer]:

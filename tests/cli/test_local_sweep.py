@@ -147,6 +147,19 @@ def test_submit_failing_trials_exits_1_and_retries_when_asked(folder: Path) -> N
     assert states(folder) == {"done": 3}
 
 
+def test_submit_says_that_a_trial_was_lost_and_exits_1(folder: Path) -> None:
+    # Its attempt is killed from within, once: it can say nothing of its end.
+    (folder / "count.sh").write_text(
+        f'[ "$1" = --a=2 ] && mkdir {folder}/once && {{ kill -9 $PPID; exit; }}\n{COUNT}'
+    )
+    code, out, err = type_(folder, "submit", "sweep.yaml")
+    assert states(folder) == {"done": 2, "lost": 1}, err
+    assert (code, "  ran: 3, lost: 1\n" in out) == (1, True), out
+    assert "next: make submit takes it up again; make status says why\n" in out
+    code, out, err = type_(folder, "submit")
+    assert (code, "  ran: 1\n" in out, "next: make collect\n" in out) == (0, True, True), out + err
+
+
 def test_submit_interrupted_checkpoints_leaves_no_orphan_and_goes_on(folder: Path) -> None:
     process = start(folder, "submit", "sweep.yaml", "max_concurrent=2", STEPS="100000")
     wait_until(

@@ -16,6 +16,7 @@ from orchestrator.domain.history import (
     made_progress,
     node_ends,
 )
+from orchestrator.domain.retry_policy import RetryLimits, TrialHistory, decide
 from orchestrator.domain.trial_files import Attempt, TrialFiles
 
 
@@ -124,3 +125,32 @@ def test_common_failures_on_one_node_may_be_the_nodes_fault() -> None:
     assert common_failures(failed, states, {}, {})[1] == 0
     assert common_failures([*failed, elsewhere], states, {}, {})[1] == 1
     assert common_failures(failed, states, {}, {"n1": "bad"}) == ({}, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"progress_before": [0, 0, 0], "progress": [9, 0, 0]},
+            "starts anew, since it left no checkpoint",
+        ),
+        ({"progress_before": [0, 0, 0], "progress": [9, 1, 7]}, "goes on from its checkpoint"),
+        ({"progress_before": [9, 1, 7]}, "goes on from its checkpoint"),
+        ({"progress_before": [0, 0, 0]}, "goes on from its checkpoint, if it left one"),
+        ({}, "goes on from its checkpoint, if it left one"),
+        ({"progress_before": [], "progress": [9]}, "starts anew, since it left no checkpoint"),
+    ],
+)
+def test_checkpoint_is_promised_only_where_one_was_seen(fields: dict[str, Any], words: str) -> None:
+    given = trial(attempt(outcome=records.PREEMPTED, **fields))
+    ends = ended_attempts(given, TrialState.INTERRUPTED, None, {})
+    decision = decide(TrialHistory(TrialState.INTERRUPTED, ends=ends, n_attempts=1), RetryLimits())
+    assert decision.reason == f"preempted; {words}"
+
+
+def test_next_start_tells_whether_a_killed_attempt_left_a_checkpoint() -> None:
+    given = trial(
+        attempt(1, None, progress_before=[0, 0, 0]), attempt(2, None, progress_before=[5, 2, 9])
+    )
+    ends = ended_attempts(given, TrialState.LOST, None, {})
+    assert [end.has_checkpoint for end in ends] == [True, True]

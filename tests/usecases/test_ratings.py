@@ -150,6 +150,31 @@ def test_bad_rows_are_named_and_the_rest_counts(sweep, tmp_path):
         import_ratings(sweep, [file])
 
 
+@pytest.mark.parametrize("table", ["1,p1,3,{}\n2,p1,4,{}\n", None])
+def test_line_of_answers_that_cannot_be_read_keeps_no_rater_out(sweep, tmp_path, table):
+    with open(sweep.trial(A).responses, "ab") as file:
+        file.write(b"no object\n")
+    said = f"{A}/responses.jsonl:3: not an object with the texts prompt_id, prompt, reference, "
+    said += "answer, each prompt_id once"
+    files = [str(tmp_path / f"{rater}.csv") for rater in ("ann", "bob", "cleo")]
+    for file, rater in zip(files, ("ann", "bob", "cleo"), strict=True):
+        if table is None:
+            fill_in(write_sheet(sweep, rater=rater, path=file).path, lambda _: "4")
+        else:
+            rows = table.format(rater, rater)
+            write(file, f"trial,prompt,rating,rater\n{rows}".encode())
+    assert import_ratings(sweep, files[:1]).problems == (said,)
+    found = import_ratings(sweep, files[1:])
+    assert (found.problems, found.useless) == ((said,), ())
+    assert {rating.rater for rating in load_ratings(sweep).all} == {"ann", "bob", "cleo"}
+
+
+def test_file_that_is_not_there_is_named_before_older_mistakes(sweep, tmp_path):
+    write(sweep.ratings, b"trial,prompt,rating\n1,p1,7\n")
+    with pytest.raises(UserError, match=r"nosuch\.csv: there is no such file"):
+        import_ratings(sweep, [str(tmp_path / "nosuch.csv")])
+
+
 def test_sheet_without_a_rating_says_so(sweep, tmp_path):
     sheet = write_sheet(sweep)
     found = import_ratings(sweep, [sheet.path])
