@@ -45,9 +45,11 @@ _ROOMY = 20
 _FIRST_ROWS = 3
 INTERRUPTIONS = {
     Cause.PREEMPTED: ("preemption", "preemptions"),
+    Cause.INTERRUPTED: ("interruption", "interruptions"),
     Cause.TIMEOUT: ("time limit", "time limits"),
     Cause.NODE_FAILURE: ("node failure", "node failures"),
     Cause.SILENT: ("end without a word", "ends without a word"),
+    Cause.CANCELLED: ("cancellation", "cancellations"),
 }
 
 

@@ -37,6 +37,7 @@ _TIME = "%Y-%m-%d %H:%M:%S"
 # What interruptions are called when they are counted.
 _COUNTED = {
     Cause.PREEMPTED: ("preemption", "preemptions"),
+    Cause.INTERRUPTED: ("interruption", "interruptions"),
     Cause.TIMEOUT: ("end by the time limit", "ends by the time limit"),
     Cause.NODE_FAILURE: ("node failure", "node failures"),
     Cause.SILENT: ("end without a word", "ends without a word"),
@@ -191,7 +192,7 @@ def _has(n: int) -> str:
 def _tell_interruptions(interruptions: Mapping[Cause, int]) -> str:
     words = [f"{n} {_COUNTED[cause][n != 1]}" for cause, n in interruptions.items() if n]
     if not words:
-        return "No preemptions, no lost nodes."
+        return "No interruptions, no lost nodes."
     return "No failures, and counted against no trial: " + ", ".join(words) + "."
 
 

@@ -17,8 +17,10 @@ from orchestrator.contract.errors import (
 )
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.canary import in_words
+from orchestrator.domain.history import failed_for_good
 from orchestrator.domain.plain_text import one_line
 from orchestrator.runtime.gate import BUDGET
+from orchestrator.usecases.observe import Observation
 from orchestrator.usecases.status import GateView, Status, TrialLine, count_held, read_status
 
 DESCRIPTION = "Show where a sweep's trials stand, and the last log lines of those that failed."
@@ -105,8 +107,30 @@ def _print(name: str, status: Status, max_lines: int, where_else: str) -> None:
         print(f"next: make collect{where_else}")
     if observation.is_imported:
         return  # nothing here can run them
-    if status.gate is None and any(counts.get(state, 0) for state in _NOT_AGAIN):
-        print(f"failed trials go again with: make submit{where_else} ARGS=--retry-failed")
+    if status.gate is None:
+        _print_again(observation, where_else)
+
+
+def _print_again(observation: Observation, where_else: str) -> None:
+    """Say with what failed and cancelled trials go again: as ``submit`` would decide."""
+    ended = [name for name, state in observation.states.items() if state in _NOT_AGAIN]
+    asked = [name for name in ended if _is_final(name, observation)]
+    if n_open := len(ended) - len(asked):
+        words = "it goes" if n_open == 1 else "they go"
+        print(f"{n_open} failed: make submit{where_else} or make supervise decides whether")
+        print(f"  {words} again")
+    if asked:
+        which = f"the other {len(asked)}" if n_open else "failed trials"
+        verb = "goes" if n_open and len(asked) == 1 else "go"
+        print(f"{which} {verb} again with: make submit{where_else} ARGS=--retry-failed")
+
+
+def _is_final(name: str, observation: Observation) -> bool:
+    state = observation.states[name]
+    if state is TrialState.CANCELLED or name in observation.journal.gave_up:
+        return True
+    trial = observation.scan.find(name)
+    return failed_for_good(trial, state, observation.looks[name].state)
 
 
 def _print_silent_canaries(status: Status) -> None:

@@ -20,6 +20,7 @@ class Cause(enum.Enum):
     PREEMPTED = "preempted"
     TIMEOUT = "time limit"
     NODE_FAILURE = "node failure"
+    INTERRUPTED = "interrupted"  # it was told to stop, and nobody says by whom
     SILENT = "ended without a word"  # killed, and nobody says by whom
     HOST_OOM = "out of memory"
     CUDA_OOM = "CUDA out of memory"

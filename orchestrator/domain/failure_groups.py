@@ -6,18 +6,22 @@ that were given up without a failed attempt, are grouped by their words, likewis
 and paths.
 
 A preemption, a time limit, a lost node and a cancellation are no failures: ``count_interruptions``
-counts them apart. Of a node that died nobody can tell from an attempt that was killed without a
-word, unless Slurm says so: the former are "node failure", all others "ended without a word".
+counts them apart. An attempt that was told to stop is called preempted only where that is known:
+by Slurm's word, or as Slurm took it back into its queue; ``scancel``, a time limit's warning and
+the end of a local submitter look the same from within. Of a node that died nobody can tell from an
+attempt that was killed without a word, unless Slurm says so: the former are "node failure", all
+others "ended without a word".
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from orchestrator.contract import records
 from orchestrator.contract.states import SlurmState, TrialState
 from orchestrator.domain.cause import Cause
 from orchestrator.domain.history import ended_attempts
@@ -28,6 +32,7 @@ from orchestrator.runtime.cause import normalise
 # In the order in which they are shown.
 INTERRUPTIONS = (
     Cause.PREEMPTED,
+    Cause.INTERRUPTED,
     Cause.TIMEOUT,
     Cause.NODE_FAILURE,
     Cause.SILENT,
@@ -127,6 +132,7 @@ def count_interruptions(
     trials: Iterable[TrialFiles],
     states: Mapping[str, TrialState],
     slurm: Mapping[str, SlurmState | None],
+    cancelled: Collection[tuple[str, str]] = (),
 ) -> dict[Cause, int]:
     """Count the attempts that ended through no fault of the program, by cause; none are left out.
 
@@ -134,13 +140,47 @@ def count_interruptions(
         trials: All trials.
         states: By trial name.
         slurm: As ``group_failures`` has it.
+        cancelled: (token, trial) of the submissions that a person cancelled.
     """
     counts: Counter[Cause] = Counter()
     for trial in trials:
-        for end in _ends(trial, states[trial.name], slurm.get(trial.name)):
+        said = slurm.get(trial.name)
+        for end in _ends(trial, states[trial.name], said):
             if end.cause in INTERRUPTIONS:
-                counts[end.cause] += 1
+                counts[_name_interruption(trial, end, said, cancelled)] += 1
     return {cause: counts[cause] for cause in INTERRUPTIONS}
+
+
+def _name_interruption(
+    trial: TrialFiles,
+    end: Ended,
+    slurm: SlurmState | None,
+    cancelled: Collection[tuple[str, str]],
+) -> Cause:
+    """Call an interruption what it is known to be; an attempt knows only that it was told."""
+    if end.cause not in (Cause.PREEMPTED, Cause.SILENT):
+        return end.cause
+    index = next(i for i, attempt in enumerate(trial.attempts) if attempt.number == end.number)
+    attempt = trial.attempts[index]
+    is_newest = index == len(trial.attempts) - 1
+    if is_newest and slurm is SlurmState.PREEMPTED:
+        return Cause.PREEMPTED
+    # The words of ``runtime.requeue``.
+    is_queued_again = attempt.requeue in ("requested", "by slurm")
+    # Of a submission the newest attempt is the one that a cancellation ended.
+    ended_it = is_newest or trial.attempts[index + 1].token != attempt.token
+    is_cancelled = (attempt.token, trial.name) in cancelled
+    if is_cancelled and ended_it and not is_queued_again:
+        return Cause.CANCELLED
+    if end.cause is Cause.SILENT:
+        return end.cause
+    if attempt.signal == records.STOPPED_BY_BUDGET or attempt.cause == records.STOPPED_BY_CANARY:
+        return Cause.INTERRUPTED
+    # Slurm warns of a time limit by another signal than SIGTERM.
+    is_preempted = attempt.requeue == "by slurm" or (
+        is_queued_again and attempt.signal == "SIGTERM"
+    )
+    return Cause.PREEMPTED if is_preempted else Cause.INTERRUPTED
 
 
 def _ends(trial: TrialFiles, state: TrialState, slurm: SlurmState | None) -> tuple[Ended, ...]:

@@ -81,8 +81,10 @@ def _doubts(ranked: Sequence[Configuration], sign: float, how: str) -> list[str]
     if first.is_partial:
         doubts.append(f"it has {first.n} of its {len(first.members)} repeats, as none has them all")
     elif better is not None:
+        # Of those the table shows the first that counts.
+        shown = next(row for row in better.members if row.value is not None)
         doubts.append(
-            f"{_number(better.members[0])} would come first with {better.n} of its "
+            f"{_number(shown)} would come first with {better.n} of its "
             f"{len(better.members)} repeats"
         )
     if first.n == 1:

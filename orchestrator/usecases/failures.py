@@ -12,7 +12,7 @@ from dataclasses import replace
 from orchestrator.adapters.trial_log import LogFile
 from orchestrator.contract.errors import CorruptRecord
 from orchestrator.contract.paths import SweepPaths
-from orchestrator.contract.states import SlurmState
+from orchestrator.contract.states import SlurmState, TrialState
 from orchestrator.domain.cause import Cause
 from orchestrator.domain.failure_groups import (
     FailureGroup,
@@ -60,8 +60,24 @@ def read_failures(
 
 
 def read_interruptions(observation: Observation) -> dict[Cause, int]:
-    """Count the attempts that were preempted, lost, out of time or cancelled, by cause."""
-    return count_interruptions(observation.trials, observation.states, _slurm_ends(observation))
+    """Count the attempts that were preempted, interrupted, lost, out of time or cancelled."""
+    return count_interruptions(
+        observation.trials,
+        observation.states,
+        _slurm_ends(observation),
+        find_cancelled(observation),
+    )
+
+
+def find_cancelled(observation: Observation) -> set[tuple[str, str]]:
+    """List (token, trial) of the submissions that a person cancelled, as far as is known."""
+    newest = observation.journal.last_submission_of()
+    now = {
+        (newest[name][0].token, name)
+        for name, state in observation.states.items()
+        if state is TrialState.CANCELLED and name in newest
+    }
+    return observation.journal.cancelled | now
 
 
 def _slurm_ends(observation: Observation) -> Mapping[str, SlurmState | None]:

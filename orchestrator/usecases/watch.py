@@ -36,6 +36,7 @@ from orchestrator.domain.trial_files import TrialFiles
 from orchestrator.domain.watch_view import RecentFailure, RunningTrial, WatchView
 from orchestrator.runtime.gate import BUDGET
 from orchestrator.runtime.gate_queue import HELD
+from orchestrator.usecases.failures import find_cancelled
 from orchestrator.usecases.observe import WAITS_FOR_CANARY, Observation, observe
 from orchestrator.usecases.recollection import Recollection
 from orchestrator.usecases.status import count_held, tell_budget
@@ -92,7 +93,7 @@ class Watcher:
             best=best,
             best_params=_best_params(best, summary),
             failures=tuple(_recent(groups, now_s)),
-            interruptions=count_interruptions(trials, states, slurm),
+            interruptions=count_interruptions(trials, states, slurm, find_cancelled(observation)),
             notices=(*_notices(observation, states), *problem),
             supervisor=_tell_supervisor(self._sweep, observation),
             trouble=observation.unreachable or "",

@@ -35,7 +35,8 @@ def sweep(tmp_path: Path) -> SweepPaths:
         Path(trial.log).write_text(log_of(name, 1, "loading\rloaded", *traceback))
     name = "00003-aaaa"
     before = ended(name, 1, records.FAILED, cause="SIGBUS: disk", kind="disk_full", exit_code=1)
-    preempted = ended(name, 2, records.PREEMPTED, cause="stopped by SIGTERM; checkpointed")
+    told = {"cause": "stopped by SIGTERM; checkpointed", "requeue": "by slurm"}
+    preempted = ended(name, 2, records.PREEMPTED, **told)
     attempts = [before, preempted, ended(name, 3)]
     trial = add_trial(sweep, name, {"lr": 3}, {"loss": 1.0}, attempts)
     logs = [log_of(name, n, f"line of attempt {n}") for n in (1, 2, 3)]
@@ -107,5 +108,5 @@ def test_sweep_in_which_nothing_failed(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.splitlines() == [
         "s: 0 of 1 trials failed",
         "",
-        "No preemptions, no lost nodes.",
+        "No interruptions, no lost nodes.",
     ]

@@ -14,10 +14,10 @@ from orchestrator.adapters.slurm_cli import ClusterLimits, TaskState
 from orchestrator.cli import status
 from orchestrator.contract.errors import ClusterUnreachable
 from orchestrator.contract.paths import SweepPaths
-from orchestrator.contract.records import dump_record
+from orchestrator.contract.records import FAILED, dump_record
 from orchestrator.contract.states import SlurmState
 from orchestrator.runtime import gate
-from tests.trial_writer import claim, write
+from tests.trial_writer import claim, ended, write
 
 TOKEN = "s-0123456789"
 NAMES = ["00000-aaaaaaaa", "00001-bbbbbbbb"]
@@ -84,3 +84,27 @@ def test_canary_that_runs_without_a_report_is_named_with_those_that_wait(
     assert re.search(rf"{NAMES[0]} has run for [0-9]+ min without a report; 1 wait until", out), out
     Path(sweep.trial(NAMES[0]).metrics).write_text('{"step": 1, "loss": 2}\n')
     assert "without a report" not in say()
+
+
+def test_failed_trials_that_submit_takes_again_need_no_option(
+    sweep: SweepPaths, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm_cli, "queued_tasks", lambda tokens: {})
+    monkeypatch.setattr(slurm_cli, "accounted_tasks", lambda tokens, since: {})
+    error = {"kind": "error", "cause": "exit code 1", "exit_code": 1, "token": TOKEN}
+
+    def fail(name: str, progress: list[int]) -> None:
+        own = {**error, "progress_before": [0, 0], "progress": progress}
+        write(sweep.trial(name).attempt(1), dump_record(ended(name, 1, FAILED, **own)))
+
+    fail(NAMES[0], [3, 0])
+    fail(NAMES[1], [4, 0])
+    out = say()
+    assert "2 failed: make submit" in out, out
+    assert "--retry-failed" not in out
+    fail(NAMES[1], [0, 0])
+    out = say()
+    assert "1 failed: make submit" in out, out
+    assert "the other 1 goes again with: make submit" in out
+    fail(NAMES[0], [0, 0])
+    assert "failed trials go again with: make submit" in say()

@@ -96,9 +96,9 @@ def test_trial_that_failed_in_two_ways_is_failed_by_the_last_one() -> None:
 def test_preemptions_and_lost_nodes_are_counted_apart() -> None:
     files = trial(
         1,
-        attempt(1, records.PREEMPTED),
+        attempt(1, records.PREEMPTED, requeue="by slurm"),
         attempt(2, None),
-        attempt(3, records.PREEMPTED),
+        attempt(3, records.PREEMPTED, requeue="by slurm"),
         attempt(4, None),
     )
     states = {files.name: TrialState.LOST}
@@ -106,6 +106,7 @@ def test_preemptions_and_lost_nodes_are_counted_apart() -> None:
     assert group((files, TrialState.LOST), slurm=dict(slurm)) == []
     assert count_interruptions([files], states, slurm) == {
         Cause.PREEMPTED: 2,
+        Cause.INTERRUPTED: 0,
         Cause.TIMEOUT: 0,
         Cause.NODE_FAILURE: 1,
         Cause.SILENT: 1,
@@ -142,3 +143,51 @@ def test_trial_that_was_given_up_without_a_failed_attempt_is_told() -> None:
     assert (found.kind, found.cause) == ("gave_up", "never started")
     assert (found.failed, found.attempts, found.example_attempt) == ((name,), 0, 0)
     assert found.reason == found.decision == words
+
+
+def count_ends(
+    *attempts: Attempt,
+    state: TrialState = TrialState.INTERRUPTED,
+    slurm: SlurmState | None = None,
+    cancelled: set[tuple[str, str]] | None = None,
+) -> dict[Cause, int]:
+    files = trial(1, *attempts)
+    states = {files.name: state}
+    found = count_interruptions([files], states, {files.name: slurm}, cancelled or set())
+    return {cause: n for cause, n in found.items() if n}
+
+
+def test_attempt_that_was_told_to_stop_is_called_what_it_is_known_to_be() -> None:
+    told = {"signal": "SIGTERM", "job_id": "7", "token": "t1"}
+    stopped = attempt(1, records.PREEMPTED, requeue="refused: the job is COMPLETING", **told)
+    # The end of a local submitter, and an older attempt that nobody remembers.
+    assert count_ends(attempt(1, records.PREEMPTED, signal="SIGTERM")) == {Cause.INTERRUPTED: 1}
+    assert count_ends(stopped) == {Cause.INTERRUPTED: 1}
+    assert count_ends(stopped, slurm=SlurmState.PREEMPTED) == {Cause.PREEMPTED: 1}
+    for requeue in ("requested", "by slurm"):
+        again = attempt(1, records.PREEMPTED, requeue=requeue, **told)
+        assert count_ends(again, state=TrialState.REQUEUED) == {Cause.PREEMPTED: 1}
+    warned = {**told, "signal": "SIGUSR2"}
+    limit = attempt(1, records.PREEMPTED, requeue="requested", **warned)
+    assert count_ends(limit, state=TrialState.REQUEUED) == {Cause.INTERRUPTED: 1}
+    budget = {**told, "signal": records.STOPPED_BY_BUDGET}
+    spent = attempt(1, records.PREEMPTED, requeue="by slurm", **budget)
+    assert count_ends(spent) == {Cause.INTERRUPTED: 1}
+
+
+def test_cancelled_attempt_is_a_cancellation_also_after_it_went_again() -> None:
+    keys = {"signal": "SIGTERM", "job_id": "7"}
+    first = attempt(1, records.PREEMPTED, token="t1", **keys)
+    by = {("t1", "00001-aaaa")}
+    is_cancelled = {"state": TrialState.CANCELLED, "slurm": SlurmState.CANCELLED}
+    assert count_ends(first, cancelled=by, **is_cancelled) == {Cause.CANCELLED: 1}
+    silent = attempt(1, None, token="t1", job_id="7")  # Slurm has forgotten
+    assert count_ends(silent, cancelled=by, state=TrialState.CANCELLED) == {Cause.CANCELLED: 1}
+    done = attempt(2, records.COMMITTED, token="t2")
+    assert count_ends(first, done, cancelled=by, state=TrialState.DONE) == {Cause.CANCELLED: 1}
+    # A submission that never started was cancelled: not what ended the attempt before.
+    by = {("t2", "00001-aaaa")}
+    assert count_ends(first, cancelled=by, **is_cancelled) == {Cause.INTERRUPTED: 1}
+    # One that waited to go on was cancelled: it had been preempted.
+    waiting = attempt(1, records.PREEMPTED, token="t2", requeue="by slurm", **keys)
+    assert count_ends(waiting, cancelled=by, **is_cancelled) == {Cause.PREEMPTED: 1}

@@ -481,6 +481,13 @@ def test_rank_trials_partial_configuration_comes_after_complete_ones_and_says_so
     assert "00000 would come first with 2 of its 3 repeats" in board.standing.words
 
 
+def test_rank_trials_partial_configuration_is_named_as_its_row_is():
+    trials = configuration(0, 1, [None, 0.1, 0.1]) + configuration(9, 2, [0.5, 0.6, 0.7])
+    board = rank(trials, SEEDED, {trials[0].name: TrialState.LOST})
+    assert ranks(board)[3:] == [(2, 1), (2, 2), (None, 0)]
+    assert "00001 would come first with 2 of its 3 repeats" in board.standing.words
+
+
 def test_rank_trials_where_none_is_complete_the_partial_ones_are_ranked():
     trials = configuration(0, 1, [0.1, None]) + configuration(9, 2, [0.5, None])
     states = {t.name: TrialState.RUNNING for t in trials if t.result is None}

@@ -110,3 +110,46 @@ def test_filter_rows_runs_on_fresh_seeds_stay_and_are_not_counted():
     board = rank_trials(trials, {}, {}, SUMMARY, 0.0, fresh={"fresh"})
     found = filter_rows(board, "loss < 2")
     assert (sorted(found.kept), found.n_unmet) == (["00001-aaaa", "00003-aaaa"], 1)
+
+
+SEEDED = [
+    trial(3 * lr + seed, {"lr": lr, "seed": seed}, **({"loss": lr + seed} if lr < 2 else {}))
+    for lr in range(3)
+    for seed in range(3)
+]
+
+
+def test_filter_rows_of_repeats_lists_no_unranked_trial_that_does_not_meet_it():
+    assert kept(SEEDED, "seed == 0", seeded=True) == ([6], 2, 0)
+    assert kept(SEEDED, "seed == 1", seeded=True) == ([7], 2, 0)
+
+
+def test_filter_rows_says_why_nothing_meets_a_condition():
+    board = board_of(SEEDED, seeded=True)
+    label = 'trial == "00000-aaaa"'
+    assert filter_rows(board, label).words.endswith(
+        "; nothing meets it: 1 repeat does, but not each ranked repeat of a configuration"
+    )
+    near = 'optim.name == "adam"'
+    assert filter_rows(board_of(THREE), near).words.endswith(
+        "; nothing meets it: did you mean adamw? optim.name is sgd, adamw"
+    )
+    assert filter_rows(board_of(SEEDED), "loss > 9").words.endswith(
+        "; nothing meets it: loss is 0, 1, 2, 3"
+    )
+    assert "nothing" not in filter_rows(board, "seed == 0").words
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("loss != loss", ([], 2, 1)),
+        ("loss != 1", ([2], 1, 1)),
+        ("loss == none", ([3], 2, 0)),
+        ("loss is none or loss == 1", ([1, 3], 1, 0)),
+        ('col("eval/acc") == 0.5', ([1], 1, 1)),
+        ("not loss == 1", ([2], 1, 1)),
+    ],
+)
+def test_filter_rows_of_a_missing_value_nothing_is_equal_or_unequal(condition, expected):
+    assert kept(THREE, condition) == expected

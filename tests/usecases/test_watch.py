@@ -64,7 +64,8 @@ def sweep(tmp_path: Path, slurm: FakeSlurm) -> SweepPaths:
         )
         lines = '{"step": 7, "loss": 3.5, "total_steps": 9}\n' if number == 2 else ""
         Path(running.metrics).write_text(lines)
-    stopped = ended(NAMES[4], 1, records.PREEMPTED, cause="stopped by SIGTERM; checkpointed", **end)
+    told = {"cause": "stopped by SIGTERM; checkpointed", "requeue": "by slurm"}
+    stopped = ended(NAMES[4], 1, records.PREEMPTED, **told, **end)
     add_trial(sweep, NAMES[4], params[4], attempts=[stopped])
     add_trial(sweep, NAMES[5], params[5])
     with journal.lock(sweep) as writer:
