@@ -214,11 +214,15 @@ def cell_values(column: Column | pd.Series[Any]) -> list[Any]:
 def _csv_cells(column: Column | pd.Series[Any]) -> list[str]:
     cells = cell_values(column)
     spell = _SPELLINGS.get(str(column.dtype), _still_text)
-    if spell is _still_text and _IS_PLAIN.fullmatch("\0".join(filter(None, cells))):
+    if spell is not _still_text:
+        if None not in cells:
+            return list(map(spell, cells))
+        return ["" if cell is None else spell(cell) for cell in cells]
+    words = set(cells)
+    if len(words) > len(cells) // 2 and _IS_PLAIN.fullmatch("\0".join(filter(None, cells))):
         return [cell if cell else _EMPTY[cell] for cell in cells]
-    if None not in cells:
-        return list(map(spell, cells))
-    return ["" if cell is None else spell(cell) for cell in cells]
+    spelled = {word: "" if word is None else spell(word) for word in words}
+    return [spelled[cell] for cell in cells]
 
 
 def _still_text(text: str) -> str:

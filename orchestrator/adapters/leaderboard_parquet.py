@@ -78,10 +78,12 @@ def make_array(column: Column) -> pyarrow.Array:
         n_missing = n - int(is_there.sum())
         buffers = [_bits(is_there)]
     if dtype == TEXT:
-        texts = [b"" if cell is None else cell.encode() for cell in cells]
+        texts = ["" if cell is None else cell for cell in cells] if has_gaps else cells
+        joined = "".join(texts)
+        lengths = map(len, texts if joined.isascii() else [text.encode() for text in texts])
         offsets = np.zeros(n + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, texts), np.int64, n), out=offsets[1:])
-        buffers += [pyarrow.py_buffer(offsets), pyarrow.py_buffer(b"".join(texts))]
+        np.cumsum(np.fromiter(lengths, np.int64, n), out=offsets[1:])
+        buffers += [pyarrow.py_buffer(offsets), pyarrow.py_buffer(joined.encode())]
     else:
         values = [0 if cell is None else cell for cell in cells] if has_gaps else cells
         if dtype == BOOLEAN:

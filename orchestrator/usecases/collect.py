@@ -235,8 +235,13 @@ def _check_metrics(trials: Sequence[TrialFiles], names: Sequence[str]) -> None:
 
 def _gather_problems(scan: Scan, ratings: Ratings, board: Leaderboard) -> list[str]:
     problems = [*scan.problems, *ratings.problems]
-    problems += name_problems((trial.name, _wrong_with(trial)) for trial in scan.trials)
-    return problems + list(board.problems)
+    found = [(trial.name, _wrong_with(trial)) for trial in scan.trials if _has_faults(trial)]
+    return [*problems, *name_problems(found), *board.problems]
+
+
+def _has_faults(trial: TrialFiles) -> bool:
+    """Tell fast whether there may be any; nearly all trials have none."""
+    return bool(trial.problems or (trial.result is not None and trial.result.get("problems")))
 
 
 def _wrong_with(trial: TrialFiles) -> list[str]:

@@ -25,6 +25,13 @@ from orchestrator.contract.records import read_record
 from tests.benchmarks.bench_collect import make_sweep, write
 
 N_RUNS, N_NEW = 3, 50
+# As `make setup` installs it: Parquet is an extra.
+WITHOUT_PYARROW = """\
+import sys
+sys.modules["pyarrow"] = None
+from orchestrator.__main__ import main
+main()
+"""
 FAKE_SLURM = Path(__file__).parents[1] / "faults" / "fake_slurm"
 
 
@@ -118,6 +125,9 @@ def main() -> None:
         rows[f"collect, {N_NEW} new"] = best(
             lambda: measure([*command, "collect", "bench", *where]), finish_new
         )
+        plain = [sys.executable, "-c", WITHOUT_PYARROW, "collect", "bench", *where]
+        rows[f"collect, {N_NEW} new, no pyarrow"] = best(lambda: measure(plain), finish_new)
+        measure([*command, "collect", "bench", *where])
         rows["collect, nothing new"] = best(lambda: measure([*command, "collect", "bench", *where]))
         rows["status, all done"] = best(lambda: measure([*command, "status", "bench", *where]))
         write(sweep.summary, {**read_record(sweep.summary), "seeded": True})
@@ -135,7 +145,7 @@ def main() -> None:
     print(f"{n_trials} trials, load average {os.getloadavg()[0]:.1f}; best of {N_RUNS}")
     for name, (wall_s, cpu_s, peak_gb) in rows.items():
         ratios = "".join(f"{cpu_s / plain[1]:7.2f} x" for plain in list(rows.values())[:2])
-        print(f"{name:26}{wall_s:6.2f} s wall{cpu_s:6.2f} s cpu{ratios}{peak_gb:6.2f} GB")
+        print(f"{name:28}{wall_s:6.2f} s wall{cpu_s:6.2f} s cpu{ratios}{peak_gb:6.2f} GB")
     print(f"calls of squeue for {N_RUNS} times status: {n_calls}")
 
 
