@@ -34,8 +34,8 @@ Merge the results of a sweep's trials into results/<sweep>/leaderboard.csv and
 .md, and print the best. Works while the sweep runs; failed and unfinished
 trials are shown below the ranked ones, never dropped.
 """
-# Of files that could not be used; the rest is counted.
-MAX_PROBLEMS = 10
+# Of files that could not be used, alike ones once; the rest is counted.
+MAX_PROBLEMS = 50
 MAX_PROBLEM_CHARS = 500
 
 
@@ -154,7 +154,8 @@ def _complain(collection: Collection, unreachable: str | None) -> None:
     for problem in collection.problems[:MAX_PROBLEMS]:
         print(f"problem: {one_line(problem, MAX_PROBLEM_CHARS)}", file=sys.stderr)
     if len(collection.problems) > MAX_PROBLEMS:
-        print(f"... and {len(collection.problems) - MAX_PROBLEMS} more problems", file=sys.stderr)
+        more = len(collection.problems) - MAX_PROBLEMS
+        print(f"... and {more} more problems; ARGS=--json names them all", file=sys.stderr)
 
 
 def _print_json(collection: Collection, unreachable: str | None, ratings: Ratings) -> None:

@@ -366,8 +366,10 @@ def describe_goodput(goodput: Goodput) -> list[str]:
     if p50 is not None and p99 is not None:
         lines.append(f"From an interruption to the next attempt: p50 {p50:.0f} s, p99 {p99:.0f} s.")
     if goodput.success_rate is not None and goodput.done_per_hour is not None:
+        rate = goodput.done_per_hour
+        results = f"{rate:,.0f}" if rate >= 1000 else f"{rate:.3g}"
         lines.append(
             f"{goodput.success_rate:.1%} of the trials that ended have a result; "
-            f"{goodput.done_per_hour:.3g} results per {goodput.unit.removesuffix('s')}."
+            f"{results} results per {goodput.unit.removesuffix('s')}."
         )
     return lines
