@@ -24,6 +24,7 @@ class Interrupt:
         if name == "orchestrator.cli.json_output":
             os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs behind a shell ignores it
 sys.meta_path.insert(0, Interrupt())
 sys.argv = ["orchestrator", "--version"]
 """
