@@ -31,6 +31,7 @@
           range: data.range[chosen],
         }),
       });
+      layout.legend.itemsizing = "constant"; // thin pale lines are hard to see at that size
       return kit.plot(element, traces.filter((trace) => trace.x.length), layout);
     };
     return draw(kit.choice(element, "Metric", data.keys, draw));
