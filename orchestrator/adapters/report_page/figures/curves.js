@@ -31,7 +31,6 @@
           range: data.range[chosen],
         }),
       });
-      layout.legend.itemsizing = "constant"; // thin pale lines are hard to see at that size
       return kit.plot(element, traces.filter((trace) => trace.x.length), layout);
     };
     return draw(kit.choice(element, "Metric", data.keys, draw));
@@ -63,7 +62,7 @@
       sizes.push(0);
       hovertext.push("");
     });
-    const pale = group === 1 || group === 2 ? 0.55 : group === FRESH ? 0.7 : 0.9;
+    const pale = [1, 2, FRESH].includes(group) ? 0.7 : 0.9;
     return {
       name: data.groups[group],
       legendrank: group + 1,

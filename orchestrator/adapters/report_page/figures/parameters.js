@@ -243,7 +243,9 @@
   function heatWords(data, map, [least, most], theme, ids) {
     const found = map.median.flatMap((line, y) => line.map((median, x) => ({ x, y, median })));
     const cells = found.filter(({ median }) => median !== null);
-    const share = (median) => (most > least ? (median - least) / (most - least) : 0.5);
+    // By halves, since the distance of the largest floats is no float.
+    const width = most / 2 - least / 2;
+    const share = (median) => (width > 0 ? (median / 2 - least / 2) / width : 0.5);
     const badness = (median) => (data.goal === "maximize" ? 1 - share(median) : share(median));
     return {
       ...ids,
