@@ -114,12 +114,27 @@ def run(argv: Sequence[str]) -> int:
             # `orchestrator status | head`: the reader left; Python shall not complain at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        _name_output(error)
         return _complain(
             argv, explain(error), EXIT_TRY_AGAIN if is_server_away(error) else EXIT_USER_ERROR
         )
     except KeyboardInterrupt:
         print("orchestrator: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _name_output(error: OSError) -> None:
+    """Name standard output in an error that is of it: its disk is full, say, and it knows no name.
+
+    What could not be written is still waiting, so that flushing fails in the same way.
+    """
+    if error.filename is not None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError as again:
+        if again.errno == error.errno:
+            error.filename = "standard output"
 
 
 def _settle_process() -> None:

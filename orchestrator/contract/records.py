@@ -189,7 +189,9 @@ def parse_metrics_line(line: bytes) -> dict[str, Any]:
         ValueError: With the reason, when the line cannot be used; an ``UnusableLine``.
     """
     if len(line) > MAX_METRICS_LINE_BYTES:
-        raise UnusableLine("longer than a line may be", f"line of {len(line)} bytes")
+        raise UnusableLine(
+            "longer than a line may be", f"line of more than {MAX_METRICS_LINE_BYTES} bytes"
+        )
     line = line.strip(b"\0 \t\r\n")
     if not line:
         raise UnusableLine("NUL bytes", "nothing but NUL bytes")
@@ -204,7 +206,8 @@ def parse_metrics_line(line: bytes) -> dict[str, Any]:
     except ValueError as error:
         if b"\0" in line:
             raise UnusableLine("NUL bytes", "not JSON: it holds NUL bytes") from None
-        raise UnusableLine("not JSON", f"not JSON: {error}") from None
+        words, _, _ = str(error).partition("; use sys.")  # advice that no program's author can take
+        raise UnusableLine("not JSON", f"not JSON: {words}") from None
     if not isinstance(value, dict):
         raise UnusableLine("not an object", f"a {type(value).__name__}, not an object")
     if (line.count(b"[") + line.count(b"{")) > MAX_METRIC_DEPTH and _depth(

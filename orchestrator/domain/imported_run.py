@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -84,6 +84,8 @@ class ImportedRun:
     """Last step that it reported; None without a curve."""
     curve: tuple[Mapping[str, Any], ...] = ()
     """What it reported step by step, each with ``step``."""
+    unused: Mapping[str, str] = field(default_factory=dict)
+    """What it says of its times that is no time or duration: names and values, as foreign text."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,11 @@ def _make_run(
     inner = meta.get("_wandb")
     if wall_s is None and isinstance(inner, dict):
         wall_s = read_seconds(inner.get("runtime"))
+    unused = {
+        **_unused(meta, _STARTS, read_time),
+        **_unused(meta, _ENDS, read_time),
+        **({} if wall_s is not None else _unused(meta, _DURATIONS, read_seconds)),
+    }
     if wall_s is None and started is not None and ended is not None:
         wall_s = max(0.0, (ended - started).total_seconds())
     step, host = _first(meta, ("_step", "step")), _first(meta, _HOSTS)
@@ -235,7 +242,36 @@ def _make_run(
         node=host if isinstance(host, str) else None,
         last_step=step if type(step) is int else None,
         curve=_curve(meta.get("history")),
+        unused=unused,
     )
+
+
+def _unused(
+    meta: Mapping[str, Any], keys: Sequence[str], read: Callable[[object], object]
+) -> dict[str, str]:
+    """Return the value that is meant, by its name, if it is there and of no use."""
+    name = next((key for key in keys if meta.get(key) not in (None, "")), None)
+    if name is None or read(meta[name]) is not None:
+        return {}
+    value = meta[name]
+    is_missing = isinstance(value, float) and math.isnan(value)  # as pandas spells it
+    return {} if is_missing else {name: one_line(str(value), 40)}
+
+
+def tell_unused(runs: Sequence[ImportedRun]) -> list[str]:
+    """Name times and durations of runs that are of no use, a line for each kind."""
+    found: dict[str, list[ImportedRun]] = {}
+    for run in runs:
+        for name in run.unused:
+            found.setdefault(name, []).append(run)
+    lines = []
+    for name, those in found.items():
+        first, n_more = those[0], len(those) - 1
+        what = "duration" if name in _DURATIONS else "time"
+        more = f" (and the like in {n_more} more run{'s' * (n_more != 1)})" if n_more else ""
+        value = first.unused[name]
+        lines.append(f"{one_line(first.id, 60)}: {name} {value!r} is no {what}: left out{more}")
+    return lines
 
 
 def name_of(record: Mapping[str, Any]) -> str | None:

@@ -42,10 +42,13 @@ class TaskLook:
     """squeue's reason or sacct's exit code."""
     task: str = ""
     """``<array>_<index>`` while it is in the queue, as scontrol wants it."""
+    is_local: bool = False
+    """Whether a process ran it without Slurm, so that there is no queue."""
 
 
 NOT_ASKED = TaskLook(known=False)
 NOT_THERE = TaskLook(known=True)
+RUN_HERE = TaskLook(known=True, is_local=True)
 
 
 def decide_state(
@@ -93,7 +96,7 @@ def decide_state(
             return TrialState.CANCELLED, "cancelled in Slurm"
         if not is_settled or not task.known or liveness is Liveness.UNKNOWN:
             return TrialState.UNKNOWN, "Slurm did not say" if is_settled else "submission unsettled"
-        left = f"Slurm says {task.state.value}" if task.state is not None else "not in the queue"
+        left = _tell_left(task)
         return TrialState.LOST, f"never started: {left}"
     if last is not None and last.outcome == records.FAILED:
         return TrialState.FAILED, last.cause or ""
@@ -109,7 +112,7 @@ def decide_state(
         return TrialState.UNKNOWN, "Slurm did not say" if is_settled else "submission unsettled"
     if last is not None and last.outcome == records.PREEMPTED:
         return TrialState.INTERRUPTED, last.cause or ""
-    left = f"Slurm says {task.state.value}" if task.state is not None else "not in the queue"
+    left = _tell_left(task)
     if task.state is SlurmState.TIMEOUT:
         return TrialState.INTERRUPTED, "time limit"
     if task.state is SlurmState.PREEMPTED and last is not None:
@@ -117,6 +120,13 @@ def decide_state(
     if last is None:
         return TrialState.LOST, f"never started: {left}"
     return TrialState.LOST, f"attempt ended without a word: {left}"
+
+
+def _tell_left(task: TaskLook) -> str:
+    """Say what is known of a task that runs no more."""
+    if task.is_local:
+        return "no process runs it now"
+    return f"Slurm says {task.state.value}" if task.state is not None else "not in the queue"
 
 
 def apply_decisions(

@@ -71,7 +71,7 @@ class WatchView:
     left_s: float | None = None
     """Seconds until every trial has ended, an estimate; None if unknown."""
     usage: Usage = field(default_factory=Usage)
-    """What all attempts used so far."""
+    """What all attempts used so far; those that run, up to their last sign of life."""
     budget: str | None = None
     """What was spent of what, in words; None for a sweep without a budget."""
     metric: str | None = None

@@ -34,6 +34,7 @@ from orchestrator.domain.imported_run import (
     RecordRules,
     choose_objectives,
     recognise_seed,
+    tell_unused,
     varying_params,
 )
 from orchestrator.domain.plain_text import one_line
@@ -131,7 +132,8 @@ def import_results(results: str, source: str, options: ImportOptions) -> Import:
     notes = []
     if seed_name is not None:
         notes.append(f"{one_line(seed_name, 60)} numbers repeats")
-    return Import(sweep, found.kind, len(runs), found.problems, tuple(notes))
+    problems = (*found.problems, *tell_unused(runs))
+    return Import(sweep, found.kind, len(runs), problems, tuple(notes))
 
 
 def _look(results: str, name: str, path: str, options: ImportOptions) -> ImportFolder | None:

@@ -25,6 +25,7 @@ from orchestrator.domain.trial_files import TrialFiles
 from orchestrator.domain.trial_state import (
     NOT_ASKED,
     NOT_THERE,
+    RUN_HERE,
     LastAttempt,
     TaskLook,
     apply_decisions,
@@ -288,7 +289,7 @@ class _Queue:
 
     def look(self, submission: Submission | None, index: int) -> TaskLook:
         if submission is None or submission.executor != "slurm":
-            return NOT_THERE
+            return NOT_THERE if submission is None else RUN_HERE
         if self.unreachable is not None:
             return NOT_ASKED
         task = self._queued.get((submission.token, index))

@@ -9,6 +9,7 @@ Called by the command ``watch``.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from orchestrator.contract.records import metric_value, read_record
 from orchestrator.contract.states import TERMINAL_STATES, TrialState
 from orchestrator.domain.best_so_far import Best, find_best
 from orchestrator.domain.canary import in_words
-from orchestrator.domain.cost import sum_usage, trial_usage
+from orchestrator.domain.cost import Usage, sum_usage, trial_usage
 from orchestrator.domain.failure_groups import (
     FailureGroup,
     count_interruptions,
@@ -43,6 +44,7 @@ from orchestrator.usecases.status import count_held, tell_budget
 
 # Where a program says how many steps it will take: a metric, or a parameter.
 STEP_TOTALS = ("total_steps", "max_steps")
+_TO_THE_MINUTE = re.compile(r"(T\d\d:\d\d):[\d.]+Z$")
 _WAITING = (TrialState.PENDING, TrialState.REQUEUED)
 
 
@@ -86,7 +88,7 @@ class Watcher:
             counts=_count(states),
             running=tuple(_list_running(observation, states, summary, now_s)),
             left_s=None if is_closed else estimate_time_left(trials, states, now_s),
-            usage=used,
+            usage=_known_usage(trials, states, now_s),
             budget=tell_budget(self._sweep, used),
             metric=summary.metric,
             goal=summary.goal if summary.metric is not None else "",
@@ -138,6 +140,21 @@ def _find_best(
     differs = {*summary.differs, *confirmation.differs}
     fresh = {trial.name for trial in trials if trial.id in confirmation.by_id}
     return find_best(trials, states, replace(summary, differs=tuple(differs)), fresh), []
+
+
+def _known_usage(
+    trials: Sequence[TrialFiles], states: Mapping[str, TrialState], now_s: float
+) -> Usage:
+    """Add up what attempts took for sure: what runs up to its last sign of life, so *at least*.
+
+    A node may be dead for minutes before Slurm notices, and what was counted up to now would fall
+    while somebody watches. A budget is watched more carefully, and counts what runs up to now.
+    """
+    sure = {TrialState.RUNNING: TrialState.UNKNOWN}
+    return sum_usage(
+        trial_usage(trial.attempts, sure.get(states[trial.name], states[trial.name]), now_s)
+        for trial in trials
+    )
 
 
 def _count(states: Mapping[str, TrialState]) -> dict[TrialState, int]:
@@ -286,6 +303,7 @@ def _tell_supervisor(sweep: SweepPaths, observation: Observation) -> str:
         holder = sweep_lock.find_holder(lock)
     except (OSError, CorruptRecord):
         return "whether somebody supervises it cannot be told"
+    holder = holder and _TO_THE_MINUTE.sub(r"\1Z", holder)  # so that it fits into a line
     if is_local:
         nobody = "" if is_over else "it runs on this machine, and nobody runs it now: make submit"
         return nobody if holder is None else f"run by {holder}"

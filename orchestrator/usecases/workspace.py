@@ -28,10 +28,10 @@ def open_sweep(results: str, name: str) -> SweepPaths:
     """Return the folder of an existing sweep.
 
     Raises:
-        UserError: It does not exist, or another user could write there.
+        UserError: It does not exist or is closed to us, or another user could write there.
     """
     sweep = SweepPaths(os.path.join(os.path.abspath(results), name))
-    if not _is_name(name) or not os.path.isdir(sweep.trials):
+    if not _is_name(name) or not _is_folder(sweep.trials):
         known = known_sweeps(results)
         others = (
             f"; there are: {', '.join(known)}"
@@ -209,6 +209,28 @@ def word_for(sweep: SweepPaths) -> str:
         spec = None
     # Only `make submit` needs the spec itself; all others are content with the name.
     return spec if isinstance(spec, str) and os.path.isfile(spec) else sweep.name
+
+
+def _is_folder(path: str) -> bool:
+    """Tell whether a folder is there: one that we may not look for is not known to be absent."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError as error:
+        closed = os.path.dirname(path)
+        while not os.path.exists(closed) and closed != os.path.dirname(closed):
+            closed = os.path.dirname(closed)
+        try:
+            owner = pwd.getpwuid(os.stat(closed).st_uid).pw_name
+        except (OSError, KeyError):
+            raise UserError(explain(error)) from None
+        raise UserError(
+            f"{closed} is closed to you: it belongs to {owner} (ls -ld {closed}); ask {owner} to "
+            "open it, or name another RESULTS="
+        ) from None
+    except OSError as error:
+        raise UserError(explain(error)) from None
 
 
 def _is_name(name: str) -> bool:

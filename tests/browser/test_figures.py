@@ -212,12 +212,83 @@ def test_fresh_runs_are_drawn_apart(browser: Browser, tmp_path: Path) -> None:
             names = page.locator("#curves .legendtext").all_text_contents()
             assert names == ["best 1", "on fresh seeds"]
             lines = page.locator("#curves .trace")
-            assert lines.count() == 1
-            page.locator("#curves .legendtoggle").last.click()
+            if theme == "light":  # shown once, they stay so in the other theme
+                assert lines.count() == 1
+                page.locator("#curves .legendtoggle").last.click()
             expect(lines).to_have_count(2, timeout=TIMEOUT_MS)
             names = page.locator("#intervals .legendtext").all_text_contents()
             assert names == ["each repeat", "tied with the first", "on fresh seeds"]
         hover(page, "intervals", "b, on fresh seeds", "mean 0.55", "no interval", curve=2)
+
+
+def test_legend_is_worked_by_keyboard(browser: Browser, tmp_path: Path) -> None:
+    names = ["best 1", "better half", "worse half"]
+    curves = {
+        "keys": ["loss", "accuracy"], "log": [False] * 2, "range": [None] * 2, "groups": names,
+        "trial": ["a", "b", "c"], "group": [0, 1, 2], "rank": [1, 2, 3], "state": ["done"] * 3,
+        "series": [{"trial": [0, 1, 2], "step": [[1, 2]] * 3, "value": [[3, 2]] * 3}] * 2,
+    }  # fmt: skip
+    path = write_page(tmp_path / "legend.html", {"curves": curves})
+    with open_page(browser, path, viewport={"width": 1000, "height": 900}) as opened:
+        page = opened.page
+        page.evaluate("drawAll('light')")
+        entries = [page.get_by_role("button", name=f"Show {name}") for name in names]
+        lines = page.locator("#curves .trace")
+        page.locator("#curves select").focus()
+        for entry in entries:
+            page.keyboard.press("Tab")
+            expect(entry).to_be_focused(timeout=TIMEOUT_MS)
+            expect(entry).to_have_attribute("aria-pressed", "true", timeout=TIMEOUT_MS)
+        for key, n, pressed in (("Enter", 2, "false"), (" ", 3, "true"), (" ", 2, "false")):
+            page.keyboard.press(key)
+            expect(lines).to_have_count(n, timeout=TIMEOUT_MS)
+            expect(entries[2]).to_have_attribute("aria-pressed", pressed, timeout=TIMEOUT_MS)
+            expect(entries[2]).to_be_focused(timeout=TIMEOUT_MS)
+        page.locator("#curves .legendtoggle").first.click()  # the mouse says so, too
+        expect(entries[0]).to_have_attribute("aria-pressed", "false", timeout=TIMEOUT_MS)
+        page.locator("#curves select").select_option("1")
+        page.evaluate("drawAll('dark')")  # what was hidden stays so
+        expect(lines).to_have_count(1, timeout=TIMEOUT_MS)
+        expect(entries[1]).to_have_attribute("aria-pressed", "true", timeout=TIMEOUT_MS)
+
+
+def test_legend_of_bars_with_marks_hides_both(browser: Browser, tmp_path: Path) -> None:
+    timeline = {
+        "origin_s": 0, "ends": ["committed", "failed"], "start": [0, 5], "length": [9, 9],
+        "end": [0, 1], "lane": [0, 1], "n_lanes": 2, "trial": [0, 1], "attempt": [1, 1],
+        "trials": ["a", "b"], "interrupted": [], "guessed": [], "count_t": [0, 14],
+        "count": [2, 0],
+    }  # fmt: skip
+    path = write_page(tmp_path / "timeline.html", {"timeline": timeline})
+    with open_page(browser, path, viewport={"width": 1000, "height": 900}) as opened:
+        page = opened.page
+        page.evaluate("drawAll('light')")
+        expect(page.locator("#timeline .bars")).to_have_count(2, timeout=TIMEOUT_MS)
+        page.get_by_role("button", name="Show failed").press("Enter")
+        expect(page.locator("#timeline .bars")).to_have_count(1, timeout=TIMEOUT_MS)
+        expect(page.locator("#timeline .scatterlayer .points path")).to_have_count(
+            0, timeout=TIMEOUT_MS
+        )
+
+
+def test_buttons_of_figures_send_nothing_anywhere(page: Page) -> None:
+    page.evaluate("drawAll('light')")
+    titles = page.eval_on_selector_all(
+        ".modebar-btn", "all => [...new Set(all.map((it) => it.dataset.title))].sort()"
+    )
+    assert titles == ["Autoscale", "Download plot as a PNG", "Pan", "Reset axes", "Zoom"]
+
+
+def test_words_in_cells_can_be_read(page: Page) -> None:
+    for theme in ("light", "dark"):
+        page.evaluate("(theme) => drawAll(theme)", theme)
+        inks = page.evaluate("""() => {
+          const words = [...at("contours").querySelectorAll(".textpoint text")];
+          return [...new Set(words.map((it) => getComputedStyle(it).fill))].sort();
+        }""")
+        assert inks == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+    inks = page.evaluate("['rgb(33, 144, 141)', 'rgb(68, 1, 84)'].map(FIGURE_KIT.inkOn)")
+    assert inks == ["#000000", "#ffffff"]
 
 
 def test_words_behind_bars_are_not_cut_off_on_a_phone(browser: Browser, tmp_path: Path) -> None:

@@ -97,3 +97,14 @@ def test_installed_script_starts_where_interrupts_are_met() -> None:
     with open(ROOT / "pyproject.toml", "rb") as file:
         scripts = tomllib.load(file)["project"]["scripts"]
     assert scripts == {"orchestrator": f"{entry.__name__}:{entry.main.__name__}"}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", ["status demo", "costs demo", "collect demo"])
+def test_command_names_standard_output_where_its_disk_is_full(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    code, _, err = type_(folder, f"{words} > /dev/full")
+    assert code == 2
+    assert err.startswith("orchestrator: standard output: No space left on device; ")

@@ -9,6 +9,7 @@ import pytest
 from orchestrator.contract.states import LIVENESS, Liveness, SlurmState, TrialState
 from orchestrator.domain.trial_state import (
     NOT_ASKED,
+    RUN_HERE,
     LastAttempt,
     TaskLook,
     apply_decisions,
@@ -99,6 +100,10 @@ def decide(**changes: Any) -> tuple[TrialState, str]:
             (TrialState.LOST, "attempt ended without a word: not in the queue"),
         ),
         ({}, (TrialState.LOST, "never started: not in the queue")),
+        (
+            {"last": SILENT, "task": RUN_HERE},
+            (TrialState.LOST, "attempt ended without a word: no process runs it now"),
+        ),
         # the queue of a process on this machine
         ({"is_queued_here": True}, (TrialState.PENDING, "")),
         ({"is_queued_here": True, "last": PREEMPTED}, (TrialState.REQUEUED, "")),

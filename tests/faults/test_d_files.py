@@ -197,7 +197,7 @@ def test_d05_metrics_line_without_end_takes_no_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert metrics == {"loss": 1}
-    assert problems == ["line 2: line of 1048577 bytes"]
+    assert problems == ["line 2: line of more than 1048576 bytes"]
     assert peak < 20 * 2**20
 
 

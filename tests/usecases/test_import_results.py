@@ -454,3 +454,14 @@ def test_collect_of_an_import_as_a_person_types_it(tmp_path, results, capsys):
     ]:
         code, _, err = type_(*words)
         assert (code, message in err, err.count("\n")) == (2, True, 1), err
+
+
+def test_import_names_times_of_no_use_once(tmp_path, results):
+    header = "Name,State,Runtime,Created,Sweep,config.lr,summary.loss\n"
+    rows = "a,finished,-5,,,0.1,1\nb,finished,x,soon,,0.2,2\nc,finished,nan,,,0.3,3\n"
+    done = take(results, write(tmp_path / "x.csv", header + rows), objectives=LOSS)
+    assert sorted(done.problems) == [
+        "a: Runtime '-5' is no duration: left out (and the like in 1 more run)",
+        "b: Created 'soon' is no time: left out",
+    ]
+    assert done.n_runs == 3

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.adapters import journal, trial_dir
+from orchestrator.adapters.watch_screen import tell_usage
 from orchestrator.contract import records
 from orchestrator.contract.paths import SweepPaths, TrialPaths
 from orchestrator.contract.records import dump_record
@@ -116,6 +117,27 @@ def test_view_has_what_is_known(sweep: SweepPaths) -> None:
     assert view.usage.gpu_hours > 3 * RESOURCES["gpus"]  # type: ignore[operator]
     assert view.supervisor == "nobody supervises it: make supervise"
     assert (view.is_over, view.trouble, view.notices) == (False, "", ())
+
+
+def test_cost_so_far_does_not_fall_when_slurm_notices_a_dead_node(
+    sweep: SweepPaths, slurm: FakeSlurm
+) -> None:
+    started_s = 1767261600.0
+    for name in NAMES[2:4]:  # they run; the last heartbeat came half an hour after the start
+        path = sweep.trial(name).attempt(1)
+        os.utime(path, (started_s + 1800, started_s + 1800))
+    watcher = Watcher(sweep, clock=lambda: started_s + 2100)
+    before = watcher.look()
+    assert before.counts[TrialState.RUNNING] == 2
+    lines = [f"7|{n}|{TOKEN}|PENDING||BeginTime" for n in range(2, 6)]  # requeued elsewhere
+    slurm.answer("squeue", "cat <<'END'\n" + "\n".join(lines) + "\nEND")
+    after = watcher.look()
+    assert TrialState.RUNNING not in after.counts
+    gpus = RESOURCES["gpus"]
+    assert before.usage.gpu_hours == after.usage.gpu_hours == 4 * gpus  # type: ignore[operator]
+    assert before.usage.is_estimate
+    assert after.usage.is_estimate
+    assert tell_usage(before.usage).startswith("at least ")
 
 
 def test_look_asks_slurm_once_whatever_the_number_of_trials(

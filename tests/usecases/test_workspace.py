@@ -32,3 +32,27 @@ def test_create_sweep_that_others_can_write_is_refused(tmp_path: Path) -> None:
     os.chmod(root, 0o777)
     with pytest.raises(UserError, match=f"chmod go-w {root}"):
         workspace.create_sweep(str(tmp_path), "sweep")
+
+
+def test_open_sweep_in_a_folder_that_is_closed_to_us_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "results"
+    workspace.create_sweep(str(results), "sweep")
+    look = os.stat
+
+    def refuse(path: object, *more: object, **options: object) -> os.stat_result:
+        if str(path).startswith(f"{results}/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, *more, **options)  # type: ignore[call-overload,no-any-return]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refuse)
+        with pytest.raises(UserError) as caught:
+            workspace.open_sweep(str(results), "sweep")
+    assert str(caught.value).startswith(f"{results} is closed to you: it belongs to ")
+
+
+def test_open_sweep_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no sweep 'x' in .*; submit one first"):
+        workspace.open_sweep(str(tmp_path), "x")

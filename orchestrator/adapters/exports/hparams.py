@@ -6,7 +6,8 @@ parameters, its curves as scalars, its final metrics, and how it ended. Runs on 
 TensorBoard's own functions, which need no TensorFlow. The same sweep gives the same bytes.
 
 The tab shows the last value of a metric. A metric whose last value is not finite is a scalar all
-the same; one that is no number is left out.
+the same; one that is no number is left out. TensorBoard keeps 32 bits of a scalar: some seven
+digits, and infinity for what is beyond 3.4e38.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
 from tensorboard.plugins.scalar import summary_v2 as scalars
@@ -150,7 +152,9 @@ def _events(
     events = [_event(summary_v2.hparams_pb(params, run, start), start)]
     for name, found in points.items():
         for step, number in found.items():
-            events.append(_event(scalars.scalar_pb(_tag(name), number), end, step))
+            with np.errstate(over="ignore"):  # 1e308 is infinite there, and no reason to warn
+                scalar = scalars.scalar_pb(_tag(name), number)
+            events.append(_event(scalar, end, step))
     status = _STATUS.get(state, api_pb2.STATUS_UNKNOWN)
     closing = plugin_data_pb2.HParamsPluginData(
         session_end_info=plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=end)

@@ -199,7 +199,7 @@ def build_curves(
     if counts[_GROUPS_BELOW[TrialState.DONE.value]]:
         caption += " Of trials done without a rank a cross ends what is finite, as before NaN."
     if counts[_FRESH_GROUP]:
-        caption += " The runs on fresh seeds are hidden until their name above is clicked."
+        caption += " The runs on fresh seeds are hidden until their name above is pressed."
     words = "; ".join(
         f"{name}: {counts[group]}" for group, name in enumerate(names_of_groups) if counts[group]
     )

@@ -74,7 +74,8 @@ def build_parallel(board: Leaderboard, influences: Sequence[Influence]) -> Figur
     title = "Parallel coordinates"
     caption = (
         "One line a configuration, coloured by rank, the more important parameters nearer to the "
-        "objective. Drag along an axis to keep only lines through that range; click it to clear."
+        "objective. Drag along an axis to keep only lines through that range, click it to clear; "
+        "by keyboard, the arrows move the ends of the range and Escape clears it."
     )
     ranked = ranked_rows(board, MAX_LINES)
     reason = _too_little(ranked, influences)
@@ -240,10 +241,15 @@ def _medians(
 
 def _bin(axis: Mapping[str, Any]) -> _Bins:
     """Part an axis into cells: one a level where they are few, else equal spans."""
-    if "codes" in axis and (axis["is_text"] or len(axis["levels"]) <= N_BINS + 2):
+    if axis["is_text"]:
         return _Bins([str(level) for level in axis["levels"]], list(axis["codes"]))
-    values = _values(axis)
+    values = _values(axis)  # which a short column has as they are, though it has few levels
     there = [value for value in values if value is not None]
+    levels = sorted(set(there))
+    if len(levels) <= N_BINS + 2:
+        codes = {level: code for code, level in enumerate(levels)}
+        places = [-1 if value is None else codes[value] for value in values]
+        return _Bins([str(level) for level in levels], places)
     low, high = min(there), max(there)
     scale = math.log10 if axis["log"] else float
     start, width = scale(low), (scale(high) - scale(low)) / N_BINS

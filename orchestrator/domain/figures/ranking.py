@@ -206,7 +206,7 @@ def _front(
         marks = cells(board.frame["pareto"].iloc[list(rows)])
         found = [index for index, mark in enumerate(marks) if mark == "true"]
         if found:
-            return sorted(found, key=lambda index: x[index] if less_x else -x[index])
+            return _along(found, x, y, less_x, less_y)
     return find_front(x, y, less_x, less_y)
 
 
@@ -278,7 +278,18 @@ def find_front(x: Sequence[float], y: Sequence[float], less_x: bool, less_y: boo
     """
     marks = pareto_front(list(zip(x, y, strict=True)), [not less_x, not less_y])
     front = [index for index, mark in enumerate(marks) if mark]
-    return sorted(front, key=lambda index: x[index] if less_x else -x[index])
+    return _along(front, x, y, less_x, less_y)
+
+
+def _along(
+    front: Sequence[int], x: Sequence[float], y: Sequence[float], less_x: bool, less_y: bool
+) -> list[int]:
+    """Order a front by x, the best first; what is equal there but for rounding, the best y last."""
+
+    def place(index: int) -> tuple[float, float]:
+        return x[index] if less_x else -x[index], -y[index] if less_y else y[index]
+
+    return sorted(front, key=place)
 
 
 def _mean_column(board: Leaderboard, name: str) -> str:

@@ -67,7 +67,7 @@ def build_timeline(
     caption = (
         "Every attempt from start to end (UTC), packed into as few rows as ran at once, coloured "
         "by how it ended; above, how many ran. Preempted: it was told to stop. Killed: it ended "
-        "without a word, and its end is that of its last heartbeat."
+        "without a word, and its end is its last sign of life."
     )
     bars, n_unknown = collect_bars(trials, states, now_s)
     if not bars:

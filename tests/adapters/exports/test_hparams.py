@@ -1,3 +1,5 @@
+import math
+import warnings
 from pathlib import Path
 
 from tensorboard.backend.event_processing import plugin_event_multiplexer
@@ -115,3 +117,15 @@ def test_runs_on_fresh_seeds_are_in_a_folder_of_their_own(tmp_path):
     (path,) = hparams.write(source, str(tmp_path / "out")).paths
     expected = {".", *names[:4], *(f"confirm/{name}" for name in names[4:])}
     assert set(read(path).Runs()) == expected
+
+
+def test_metric_beyond_32_bits_is_infinite_there_and_no_warning_says_so(tmp_path):
+    sweep = make_sweep(str(tmp_path / "demo"))
+    add_trial(sweep, DONE, {"lr": 0.1}, {"loss": 1e308})
+    trials = scan_trials(sweep)
+    source = ExportSource(sweep, make_board(trials), trials)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (path,) = hparams.write(source, str(tmp_path / "out")).paths
+    (event,) = read(path).Tensors(DONE, "loss")
+    assert event.tensor_proto.float_val[0] == math.inf

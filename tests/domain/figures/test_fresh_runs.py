@@ -38,7 +38,7 @@ def test_curves_fresh_runs_are_a_group() -> None:
     groups = [figure.data["groups"][group] for group in figure.data["group"]]
     assert groups[-2:] == ["on fresh seeds"] * 2
     assert "on fresh seeds: 2" in figure.table
-    assert "hidden until their name above is clicked" in figure.caption
+    assert "hidden until their name above is pressed" in figure.caption
 
 
 def test_curves_of_many_leave_room_for_fresh_runs() -> None:

@@ -64,6 +64,14 @@ def test_build_contours_of_many_values_are_spans_between_edges():
     assert heat["best"][0] == 9
 
 
+def test_build_contours_of_few_configurations_has_a_cell_for_each_value():
+    values = [(0.1, 3.0), (0.3, 1.0), (0.5, 2.0), (0.3, 1.5)]  # three values in four rows
+    board = board_of([trial(i, y, lr=x, opt="a") for i, (x, y) in enumerate(values)])
+    (heat,) = build_contours(board, [LR, OPT]).data["maps"]
+    assert (heat["x_names"], heat["x_edges"]) == (["0.1", "0.3", "0.5"], None)
+    assert heat["best"] == [1, 0]
+
+
 def test_build_contours_of_one_parameter_is_left_out():
     assert build_contours(grid(), [LR]) is None
 

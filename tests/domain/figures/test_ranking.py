@@ -16,6 +16,14 @@ def test_find_front_keeps_what_nothing_beats_in_both():
     assert find_front(x, y, False, False) == [2, 3, 0, 4]
 
 
+def test_front_goes_down_where_costs_are_equal_but_for_rounding():
+    cents = [attempt(wall_s=s) for s in (1800.0006, 1800.0003, 3600)]  # the first two round alike
+    board = board_of([trial(i, y, [cents[i]], lr=i) for i, y in enumerate((5.0, 6.0, 4.0))])
+    data = build_pareto(board, {}).data
+    found = [(data["x"][i], data["y"][i]) for i in data["front"]]
+    assert found == [(1.0, 6.0), (1.0, 5.0), (2.0, 4.0)]
+
+
 def test_build_pareto_of_money():
     trials = [
         trial(1, 1.0, [attempt(wall_s=7200)], lr=1),

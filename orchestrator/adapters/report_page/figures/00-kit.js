@@ -104,6 +104,15 @@ const FIGURE_KIT = (() => {
     return `rgb(${mixed.map(Math.round).join(",")})`;
   }
 
+  // Black or white, whichever can be read better on one of those colours.
+  function inkOn(color) {
+    const [r, g, b] = color.match(/\d+/g).map((it) => {
+      const c = it / 255;
+      return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000000" : "#ffffff";
+  }
+
   // 0 is best and stands out from the page, 1 is worst.
   function colorOf(badness, theme) {
     return viridis(theme.dark ? 1 - 0.8 * badness : 0.92 * badness);
@@ -175,6 +184,7 @@ const FIGURE_KIT = (() => {
         bgcolor: theme.surface, bordercolor: theme.muted, align: "left",
         font: { family: theme.font, size: 12, color: theme.text },
       },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: theme.muted, activecolor: theme.accent || theme.text },
       showlegend: true,
       // Above the plot, so that it never lies over data.
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } },
@@ -225,11 +235,16 @@ const FIGURE_KIT = (() => {
     const place = document.createElement("div");
     place.style.width = "100%";
     element.insertBefore(place, before);
+    // These buttons alone: Plotly's own set has one that would send the figure to its makers.
     const config = {
       displaylogo: false,
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d"],
+      modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["autoScale2d", "resetScale2d"]],
+      plotlyServerURL: "",
     };
-    const drawn = Plotly.newPlot(place, dropFar(traces, plotLayout), plotLayout, config);
+    const shown = FIGURE_LEGEND.recall(element, dropFar(traces, plotLayout));
+    const drawn = Plotly.newPlot(place, shown, plotLayout, config).then(() => {
+      FIGURE_LEGEND.attach(element, place);
+    });
     let width = place.clientWidth;
     place.resizes = new ResizeObserver(() => {
       if (place.clientWidth === width || !place.clientWidth) return;
@@ -261,7 +276,7 @@ const FIGURE_KIT = (() => {
   }
 
   return {
-    axis, brief, choice, clear, colorOf, colorScale, cut, dateAxis, esc, jitter, layout,
+    axis, brief, choice, clear, colorOf, colorScale, cut, dateAxis, esc, inkOn, jitter, layout,
     lines, objectiveAxis, parameterAxis, places, plot, readTheme, removePlots, span, spreadPlaces,
     utc, values,
   };

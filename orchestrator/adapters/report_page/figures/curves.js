@@ -62,7 +62,7 @@
       sizes.push(0);
       hovertext.push("");
     });
-    const pale = group === 1 || group === 2 ? 0.55 : group === FRESH ? 0.7 : 0.9;
+    const pale = [1, 2, FRESH].includes(group) ? 0.7 : 0.9;
     return {
       name: data.groups[group],
       legendrank: group + 1,

@@ -177,20 +177,23 @@
     const columns = columnsOf(element, data.maps.length, 2, 400);
     const rows = Math.ceil(data.maps.length / columns);
     const axes = {};
+    const medians = data.maps.flatMap((map) => map.median.flat()).filter((value) => value !== null);
+    const [least, most] = [Math.min(...medians), Math.max(...medians)];
     const traces = data.maps.flatMap((map, index) => {
       const ids = subplot(axes, index, columns, rows, theme, {
         x: cellAxis(theme, map.x, map.x_names, map.x_edges, element.clientWidth / columns < 440 ? 5 : 2),
         y: cellAxis(theme, map.y, map.y_names, map.y_edges, 2),
       });
-      return [heatMap(data, map, theme, ids), heatStar(map, theme, ids)];
+      const cells = heatMap(data, map, ids);
+      const words = isRoomy(map) ? [heatWords(data, map, [least, most], theme, ids)] : [];
+      return [cells, ...words, heatStar(map, ids)];
     });
-    const medians = data.maps.flatMap((map) => map.median.flat()).filter((value) => value !== null);
     const layout = kit.layout(theme, 60 + 330 * rows, {
       ...axes,
       coloraxis: {
         colorscale: kit.colorScale(theme, data.goal),
-        cmin: Math.min(...medians),
-        cmax: Math.max(...medians),
+        cmin: least,
+        cmax: most,
         colorbar: {
           title: { text: `median<br>${kit.esc(kit.cut(data.objective, 24))}`, font: { size: 12 } },
           outlinewidth: 0, thickness: 14, tickcolor: theme.muted,
@@ -215,7 +218,7 @@
     });
   }
 
-  function heatMap(data, map, theme, ids) {
+  function heatMap(data, map, ids) {
     const tell = (row, column) =>
       kit.lines(
         `${map.x} ${map.x_names[column]}`,
@@ -233,7 +236,27 @@
       hoverongaps: false,
       hovertext: map.median.map((line, row) => line.map((_, column) => tell(row, column))),
       hoverinfo: "text",
-      ...(isRoomy(map) ? { text: map.median.map((line) => line.map(short)), texttemplate: "%{text}" } : {}),
+    };
+  }
+
+  // The medians, each in the ink that its cell's colour lets one read; Plotly's own is too pale.
+  function heatWords(data, map, [least, most], theme, ids) {
+    const found = map.median.flatMap((line, y) => line.map((median, x) => ({ x, y, median })));
+    const cells = found.filter(({ median }) => median !== null);
+    // By halves, since the distance of the largest floats is no float.
+    const width = most / 2 - least / 2;
+    const share = (median) => (width > 0 ? (median / 2 - least / 2) / width : 0.5);
+    const badness = (median) => (data.goal === "maximize" ? 1 - share(median) : share(median));
+    return {
+      ...ids,
+      mode: "text",
+      x: cells.map(({ x }) => x),
+      y: cells.map(({ y }) => y),
+      text: cells.map(({ median }) => kit.brief(median)),
+      textfont: {
+        color: cells.map(({ median }) => kit.inkOn(kit.colorOf(badness(median), theme))),
+      },
+      hoverinfo: "skip",
     };
   }
 
@@ -242,11 +265,7 @@
     return map.x_names.length * map.y_names.length <= 40;
   }
 
-  function short(value) {
-    return value === null ? "" : kit.brief(value);
-  }
-
-  function heatStar(map, theme, ids) {
+  function heatStar(map, ids) {
     const [x, y] = map.best;
     const [right, up] = isRoomy(map) ? [-0.33, 0.3] : [0, 0]; // beside a value
     return {
@@ -256,7 +275,8 @@
       y: x < 0 || y < 0 ? [] : [y + up],
       hovertext: ["here is the best configuration"],
       hoverinfo: "text",
-      marker: star(theme),
+      // Seen on every colour of the cells, in both themes.
+      marker: { symbol: "star", size: 15, color: "#ffffff", line: { color: "#000000", width: 1.5 } },
     };
   }
 })();

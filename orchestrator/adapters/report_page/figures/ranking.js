@@ -172,7 +172,7 @@
     const layout = kit.layout(theme, 380, {
       xaxis: kit.axis(theme, data.x_name + unit, {
         // 0.00002 rather than 0.2 x 10^-4 of small change.
-        ...(Math.max(...data.x.map(Math.abs)) < 0.01 ? { tickformat: "~g", nticks: 6 } : {}),
+        ...(Math.max(...data.x.map(Math.abs)) < 0.01 ? { tickformat: "~g", nticks: element.clientWidth < 500 ? 4 : 6 } : {}),
       }),
       yaxis: kit.objectiveAxis(theme, data.y_name, data.view),
     });
