@@ -39,6 +39,7 @@ from orchestrator.runtime.claim import (
 )
 from orchestrator.runtime.commit import CommitFailed, commit_when_possible
 from orchestrator.runtime.guard import Guard
+from orchestrator.runtime.heartbeat import read_times
 from orchestrator.runtime.loss_rate import node_count, read_loss_rate
 from orchestrator.runtime.options import Options
 from orchestrator.runtime.program import Program
@@ -86,10 +87,11 @@ def main(argv: Sequence[str]) -> int:
     closed = guard.find_closed()
     if closed is not None:
         return guard.leave(closed, options.requeue)
+    times = read_times(os.environ)
     details = {"layout": options.layout, "resources": options.resources}
     while True:
         try:
-            claim = take_claim(trial, details, os.environ, say)
+            claim = take_claim(trial, details, os.environ, times, say)
         except TrialHeldElsewhere as error:
             say(f"{trial.name}: {error}; this copy leaves")
             guard.abandon()

@@ -10,7 +10,6 @@ import os
 import signal
 import time
 
-from orchestrator.runtime.claim import END_GRACE_S, STOPPING_BEAT_S
 from orchestrator.runtime.signals import STOP_SIGNALS, signal_name
 from orchestrator.runtime.start_up import StartUp
 
@@ -87,7 +86,7 @@ class Vigil:
         numbers = self.pipe.wait(0)
         if self.layout == "step" and any(number in STOP_SIGNALS for number in numbers):
             program.send(signal.SIGTERM)
-        beats = self.claim.beats
+        beats, times = self.claim.beats, self.claim.times
         next_beat = beats.next_at
         hand_on_at: float | None = None
         start_up = StartUp(self.claim.trial.metrics)
@@ -101,7 +100,7 @@ class Vigil:
                     self.told_at = time.monotonic()  # first: the program begins to save at once
                     hand_on_at = self._hand_on(program, number)
                     self._note_stop(number)
-                    next_beat = time.monotonic() + STOPPING_BEAT_S
+                    next_beat = time.monotonic() + times.stopping_beat_s
             now = time.monotonic()
             if hand_on_at is not None and now >= hand_on_at:
                 hand_on_at = None
@@ -109,16 +108,17 @@ class Vigil:
             if now >= next_beat:
                 is_regular = beats.is_settled
                 beats.took_place(now)
-                next_beat = beats.next_at if self.stop_signal is None else now + STOPPING_BEAT_S
+                stopping_at = now + times.stopping_beat_s
+                next_beat = beats.next_at if self.stop_signal is None else stopping_at
                 if not self._beat():
-                    return program.end(END_GRACE_S)
+                    return program.end(times.end_grace_s)
                 # Summing up what the sweep spent takes longer than a beat: not at the early ones.
                 if self.stop_signal is None and is_regular and self.guard.must_stop():
                     self.say(f"{self.name}: the budget is spent: asking the program to checkpoint")
                     self._note_stop(signal.SIGTERM)
                     program.send(signal.SIGTERM)
             if self.canary.is_overdue and self.stop_signal is None:
-                return program.end(END_GRACE_S)
+                return program.end(times.end_grace_s)
             wait_s = start_up.wait_s(min(next_beat, hand_on_at or next_beat) - now)
             wait_s = self.canary.wait_s(wait_s)
             numbers = self.pipe.wait(wait_s if self._parent is None else min(wait_s, PARENT_POLL_S))
