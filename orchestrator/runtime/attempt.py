@@ -295,7 +295,19 @@ class _Attempt:
             say(f"{self.name}: {end['cause']}; requeue {requeue}")
         else:
             say(f"{self.name}: {end['cause']}")
+            self._note_preemption(end)
         return EXIT_CHECKPOINTED
+
+    def _note_preemption(self, end: dict[str, Any]) -> None:
+        """Record that Slurm preempts the job, of one that nobody requeues: it forgets that."""
+        if end["signal"] is None or self.guard.is_spent or "SLURM_JOB_ID" not in os.environ:
+            return
+        # Lazy: subprocess, for those that were told to stop.
+        from orchestrator.runtime.requeue import find_preemption
+
+        found = find_preemption(os.environ)
+        if found is not None:
+            self._write_end({**end, "requeue": found})
 
     def _go_on_here(self, code: int) -> int:
         """Settle the end of a program that was told to stop for the canary's check."""

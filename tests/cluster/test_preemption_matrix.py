@@ -16,6 +16,7 @@ import pytest
 
 from tests.cluster.preemption_matrix import (
     CHECKPOINT_EVERY,
+    N_TRIALS,
     ROWS,
     STEPS_SH,
     Row,
@@ -47,6 +48,10 @@ def options_of(row: Row) -> pytest.MarkDecorator:
 def check(user: User, row: Row) -> None:
     outcome = run_row(user, row)
     assert outcome.is_as_promised, outcome
+    if row in (_CANCELLED, *_IN_EVERY_RUN):
+        # Slurm does not requeue here: it told the attempt, or a round of submit, what it was.
+        counts = json.loads(user.type("failures", "--json").stdout)["interruptions"]
+        assert {cause: n for cause, n in counts.items() if n} == {"preempted": N_TRIALS}, outcome
 
 
 @options_of(_AT_ONCE)
