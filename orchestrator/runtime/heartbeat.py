@@ -89,6 +89,13 @@ class Beats:
         """Whether they have nearly come to their lasting distance."""
         return 2 * self._gap_s >= self._lasting_s
 
+    def looks(self, now: float) -> bool:
+        """Whether one that takes place now is to look for a successor: not if it is an early one.
+
+        One that comes very late does: this process was frozen, and may have been passed over.
+        """
+        return self.is_settled or now - self.next_at > self._lasting_s / 2
+
     def took_place(self, now: float) -> None:
         """Take note that one took place."""
         self._gap_s = min(2 * self._gap_s, self._lasting_s)

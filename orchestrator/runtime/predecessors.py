@@ -114,9 +114,9 @@ def _await_stand_down(claim: Claim, number: int, say: Callable[[str], None]) -> 
     """Let attempt ``number``, which the claim supersedes, see that and stop; go on if it is dead.
 
     Slurm starts a task again elsewhere when a node does not answer; the copy there may well be
-    alive, and two at once would mix their metrics. It looks for a newer claim at each heartbeat:
-    if none comes in that time it is dead or frozen, and will look first of all when it thaws. The
-    wait ends, too, once our own heartbeat says that the trial is another's.
+    alive, and two at once would mix their metrics. It looks for a newer claim at heartbeats: if
+    none comes in that time it is dead or frozen, and will look first of all when it thaws
+    (``Beats.looks``). The wait ends, too, once our own heartbeat says that the trial is another's.
     """
     times, path = claim.times, claim.trial.attempt(number)
     try:
@@ -141,9 +141,10 @@ def _await_stand_down(claim: Claim, number: int, say: Callable[[str], None]) -> 
         except (OSError, CorruptRecord):
             return
         if moved and not has_moved:
-            has_moved = True  # and so it has seen our claim
+            has_moved = True
             say(f"attempt {number} lives; waiting for it to end its program")
-            deadline = time.monotonic() + beat_s + 1.5 * times.end_grace_s
+            # It has seen our claim, or, after an early heartbeat, does within a regular one.
+            deadline = time.monotonic() + 2 * beat_s + 1.5 * times.end_grace_s
 
 
 def _has_waited(trial: TrialPaths, number: int) -> bool:

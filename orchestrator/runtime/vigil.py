@@ -106,13 +106,13 @@ class Vigil:
                 hand_on_at = None
                 program.send(signal.SIGTERM)
             if now >= next_beat:
-                is_regular = beats.is_settled
+                is_regular, looks = beats.is_settled, beats.looks(now)
                 beats.took_place(now)
                 stopping_at = now + times.stopping_beat_s
                 next_beat = beats.next_at if self.stop_signal is None else stopping_at
-                if not self._beat():
+                # Early ones only say that we live; what we look for, we look for regularly.
+                if not self._beat(looks=looks or self.stop_signal is not None):
                     return program.end(times.end_grace_s)
-                # Summing up what the sweep spent takes longer than a beat: not at the early ones.
                 if self.stop_signal is None and is_regular and self.guard.must_stop():
                     self.say(f"{self.name}: the budget is spent: asking the program to checkpoint")
                     self._note_stop(signal.SIGTERM)
@@ -191,8 +191,12 @@ class Vigil:
         except OSError as error:  # the record would only tell more
             self.say(f"{self.name}: {self.claim.trial.attempts}: {error.strerror}")
 
-    def _beat(self) -> bool:
+    def _beat(self, *, looks: bool = True) -> bool:
+        """Beat, and look for a successor if it ``looks``; False once the trial is another's."""
         try:
+            if not looks:
+                self.claim.touch()
+                return True
             if self.claim.beat():
                 return True
             self.superseded = PASSED

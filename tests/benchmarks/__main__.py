@@ -6,8 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ["cli", "collect", "figures", "submit", "drain", "startup"]
-NAMES = ["cli", "collect", "incremental", "submit", "drain", "startup"]
+NAMES = ["cli", "collect", "incremental", "figures", "submit", "drain", "startup", "beats"]
 
 
 def main() -> int:

@@ -39,6 +39,7 @@ def test_beats_are_early_and_then_at_doubling_distances() -> None:
     due = []
     for _ in range(8):
         due.append((beats.next_at - 100.0, beats.is_settled))
+        assert beats.looks(beats.next_at) is beats.is_settled
         beats.took_place(beats.next_at)
     assert due == [
         (1, False),
@@ -50,6 +51,12 @@ def test_beats_are_early_and_then_at_doubling_distances() -> None:
         (91, True),
         (121, True),
     ]
+
+
+def test_early_beat_that_comes_late_looks_for_a_successor() -> None:
+    """The process was frozen: whoever waited for it has gone on after a heartbeat and a half."""
+    beats = Beats(0.0, Times())
+    assert [beats.looks(at) for at in (1.0, 10.0, 16.5, 45.0)] == [False, False, True, True]
 
 
 def test_beats_of_a_short_heartbeat_are_regular_at_once() -> None:
@@ -74,6 +81,18 @@ def test_attempt_killed_before_its_first_regular_heartbeat_is_known_to_have_live
     (end,) = previous_ends(TrialPaths(str(trial)), 99)
     assert end["estimated"] is True
     assert end["wall_s"] > 0.03
+
+
+def test_early_beats_touch_the_claim_and_nothing_else(tmp_path: Path) -> None:
+    """Looking for a successor touches the folder, and takes seven operations more."""
+    trial = make_trial(tmp_path)
+    process = start(trial, "bash", "-c", SLEEPER, **EARLY)
+    program = await_pid(trial / "ready", process)
+    folder = (trial / "attempts").stat().st_mtime_ns
+    await_beat(trial, 1, process, after_s=0.3)
+    assert (trial / "attempts").stat().st_mtime_ns == folder
+    os.kill(program, 9)
+    assert finish(process)[0] == 137
 
 
 def test_attempt_that_waits_for_an_earlier_one_beats_and_its_time_counts(tmp_path: Path) -> None:
