@@ -7,13 +7,16 @@ from orchestrator.domain.history import failed_for_good
 from orchestrator.usecases.observe import Observation
 
 
-def tell_again(n_open: int, n_asked: int, where_else: str) -> list[str]:
+def tell_again(
+    n_open: int, n_asked: int, where_else: str, *, has_others: bool = False
+) -> list[str]:
     """Say with what failed and cancelled trials go again, in lines; none if there are none.
 
     Args:
         n_open: Those about which the retry policy decides.
         n_asked: Those that go again only where a person asks.
         where_else: As of ``tell_next``.
+        has_others: Whether other failed ones go again right now.
     """
     lines = []
     if n_open:
@@ -21,8 +24,8 @@ def tell_again(n_open: int, n_asked: int, where_else: str) -> list[str]:
         lines.append(f"{n_open} failed: make submit{where_else} or make supervise decides whether")
         lines.append(f"  {words} again")
     if n_asked:
-        which = f"the other {n_asked}" if n_open else "failed trials"
-        verb = "goes" if n_open and n_asked == 1 else "go"
+        which = f"the other {n_asked}" if n_open or has_others else "failed trials"
+        verb = "goes" if which == "the other 1" else "go"
         lines.append(f"{which} {verb} again with: make submit{where_else} ARGS=--retry-failed")
     return lines
 

@@ -243,8 +243,7 @@ def _print_report(
     if report.canary and not report.paused:
         print(f"  canary: {report.canary}")
     if not report.paused:
-        for line in tell_again(*(ends.again or (0, report.n_ended)), where_else):
-            print(f"  {line}")
+        _print_again(report, ends.again, where_else)
     print(f"  files: {show_path(report.sweep.root)}")
     if report.stopped:
         print(f"stopped; go on with: make submit{where_else}")
@@ -315,9 +314,17 @@ def _print_dry_run(report: SubmitReport, options: argparse.Namespace, where_else
         print(f"  ... and {len(report.planned) - 5} more")
     print(f"  would submit: {len(report.planned)} (dry run: nothing was)")
     _print_paused(report, options.retry_failed)
-    for line in tell_again(0, 0 if report.paused else report.n_ended, where_else):
-        print(f"  {line}")
+    if not report.paused:
+        _print_again(report, None, where_else)
     print("  what it takes and costs: make plan")
+
+
+def _print_again(report: SubmitReport, counted: tuple[int, int] | None, where_else: str) -> None:
+    """Print with what failed trials go again, as they were counted here, or by this round."""
+    n_before = sum(report.states.get(s, 0) for s in (TrialState.FAILED, TrialState.CANCELLED))
+    has_others = counted is None and n_before > report.n_ended
+    for line in tell_again(*(counted or (0, report.n_ended)), where_else, has_others=has_others):
+        print(f"  {line}")
 
 
 def _shape_words(shape: JobShape) -> str:

@@ -128,7 +128,7 @@ def test_submit_tells_which_failed_trials_need_its_option(folder: Path) -> None:
     assert "  the other 2 go again with: make submit ARGS=--retry-failed\n" in out
     out = type_(folder, "submit", "--dry-run")[1]
     assert "would submit: 1 (dry run" in out
-    assert "  failed trials go again with: make submit ARGS=--retry-failed\n" in out
+    assert "  the other 2 go again with: make submit ARGS=--retry-failed\n" in out
 
 
 def test_equal_failures_close_it_again_when_nothing_was_mended(folder: Path) -> None:
