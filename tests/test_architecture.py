@@ -31,6 +31,7 @@ LAZY = {
     "orchestrator/runtime/attempt.py",
     "orchestrator/runtime/canary.py",
     "orchestrator/runtime/canary_watch.py",
+    "orchestrator/runtime/claim.py",
     "orchestrator/runtime/guard.py",
     "orchestrator/runtime/requeue.py",
     "orchestrator/usecases/collect.py",

@@ -12,6 +12,7 @@ Kinds of entry, each with ``at`` (UTC):
 ``retried``    ``trial, attempt, cause, reason, changes``: it goes again; its intent follows
 ``gave_up``    ``trial, attempt, token, cause, reason``: failed for good, unless a person asks
 ``cancelled``  ``trial, token``: seen in Slurm; written since Slurm forgets it
+``preempted``  ``trial, token``: Slurm says so of its newest attempt; written since Slurm forgets it
 ``released``   ``trial, token, reason``: its array task was taken out of a hold
 ``stopped``    ``trial, token, reason``: we cancelled its array task, to replace it
 ``moved``      ``trial, token, from, partition, reason``: it goes on in another partition
@@ -130,6 +131,8 @@ class JournalState:
     """Trials that are failed for good."""
     cancelled: set[tuple[str, str]] = field(default_factory=set)
     """(token, trial) that a person cancelled in Slurm."""
+    preempted: set[tuple[str, str]] = field(default_factory=set)
+    """(token, trial) that Slurm ended by preemption."""
     stopped: set[tuple[str, str]] = field(default_factory=set)
     """(token, trial) that we cancelled, to replace them."""
     n_releases: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -271,6 +274,7 @@ _DECISIONS: dict[str, Callable[[JournalState, dict[str, Any]], object]] = {
     "retried": _apply_retried,
     "gave_up": _apply_gave_up,
     "cancelled": lambda state, entry: state.cancelled.add((entry["token"], entry["trial"])),
+    "preempted": lambda state, entry: state.preempted.add((entry["token"], entry["trial"])),
     "stopped": lambda state, entry: state.stopped.add((entry["token"], entry["trial"])),
     "moved": lambda state, entry: state.partitions.update({entry["trial"]: entry["partition"]}),
     "throttled": _apply_throttled,

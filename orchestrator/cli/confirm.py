@@ -35,7 +35,7 @@ from orchestrator.usecases.confirm import (
 )
 from orchestrator.usecases.frozen_spec import read_frozen
 from orchestrator.usecases.observe import Observation, observe
-from orchestrator.usecases.workspace import refuse_rerun
+from orchestrator.usecases.workspace import refuse_import
 
 DESCRIPTION = """\
 Run the best configurations of a sweep again on fresh seeds, and compare them
@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
     if overrides:
         raise UserError(f"confirm takes no overrides: {overrides[0]}; it runs what was submitted")
     sweep = find_sweep(options.results, word)
-    refuse_rerun(sweep)
+    refuse_import(sweep)
     spec, cluster = read_frozen(sweep)
     templates = options.templates or default_templates()
     err = Console(stderr=True, highlight=False, soft_wrap=True)

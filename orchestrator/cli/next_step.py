@@ -3,6 +3,50 @@
 from __future__ import annotations
 
 from orchestrator.contract.states import TrialState
+from orchestrator.domain.history import failed_for_good
+from orchestrator.usecases.observe import Observation
+
+
+def tell_again(
+    n_open: int, n_asked: int, where_else: str, *, has_others: bool = False
+) -> list[str]:
+    """Say with what failed and cancelled trials go again, in lines; none if there are none.
+
+    Args:
+        n_open: Those about which the retry policy decides.
+        n_asked: Those that go again only where a person asks.
+        where_else: As of ``tell_next``.
+        has_others: Whether other failed ones go again right now.
+    """
+    lines = []
+    if n_open:
+        words = "it goes" if n_open == 1 else "they go"
+        lines.append(f"{n_open} failed: make submit{where_else} or make supervise decides whether")
+        lines.append(f"  {words} again")
+    if n_asked:
+        which = f"the other {n_asked}" if n_open or has_others else "failed trials"
+        verb = "goes" if which == "the other 1" else "go"
+        lines.append(f"{which} {verb} again with: make submit{where_else} ARGS=--retry-failed")
+    return lines
+
+
+def count_again(observation: Observation) -> tuple[int, int]:
+    """Count the failed and cancelled trials, as ``tell_again`` wants them."""
+    ended = [
+        name
+        for name, state in observation.states.items()
+        if state in (TrialState.FAILED, TrialState.CANCELLED)
+    ]
+    n_asked = sum(_is_final(name, observation) for name in ended)
+    return len(ended) - n_asked, n_asked
+
+
+def _is_final(name: str, observation: Observation) -> bool:
+    state = observation.states[name]
+    if state is TrialState.CANCELLED or name in observation.journal.gave_up:
+        return True
+    trial = observation.scan.find(name)
+    return failed_for_good(trial, state, observation.looks[name].state)
 
 
 def tell_next(

@@ -82,7 +82,7 @@ def _site_json(site: PlanSite, report: PlanReport) -> dict[str, Any]:
         "n_to_submit": sum(p.partition == site.profile.name for p in report.planned),
         "nodes": len(room.nodes) or None,
         "nodes_up": room.n_up if room.nodes else None,
-        "gpus": room.total_gpus if room.nodes else None,
+        "gpus": room.total_gpus if room.nodes or room.machine is not None else None,
         "gpus_free": room.free_gpus if report.cluster == "slurm" else None,
         "allows": site.allows or None,
     }

@@ -29,7 +29,7 @@ from orchestrator.domain.spec import SweepSpec
 from orchestrator.usecases import released_budget
 from orchestrator.usecases.observe import observe
 from orchestrator.usecases.submit import SubmitOptions, SubmitReport, submit
-from orchestrator.usecases.workspace import refuse_rerun
+from orchestrator.usecases.workspace import refuse_import
 
 DESCRIPTION = """\
 Open the gate of a sweep that was closed by failures that many trials share, by
@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
     options = parser.parse_intermixed_args(list(argv))
     word, overrides = split_words(options.words)
     sweep = find_sweep(options.results, word)
-    refuse_rerun(sweep)
+    refuse_import(sweep)
     spec, cluster, file = _read_again(sweep, word, overrides)
     allows = any(map(released_budget.names_budget, overrides))
     templates = options.templates or default_templates()

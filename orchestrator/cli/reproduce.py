@@ -13,7 +13,7 @@ from orchestrator.contract.errors import EXIT_OK, EXIT_TRIALS_FAILED, UserError
 from orchestrator.domain.metric_comparison import Compared, Verdict
 from orchestrator.domain.plain_text import one_line
 from orchestrator.usecases.reproduce import Reproduction, reproduce
-from orchestrator.usecases.workspace import refuse_rerun
+from orchestrator.usecases.workspace import refuse_import
 
 DESCRIPTION = """\
 Run one trial again on this machine, from its record: its parameters, its seed
@@ -46,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
     if not options.trial:
         raise UserError("which trial? make reproduce TRIAL=3, with a number from make status")
     sweep = find_sweep(options.results, word)
-    refuse_rerun(sweep)
+    refuse_import(sweep)
     tolerance = _tolerance(options.tolerance)
     done = reproduce(sweep, options.trial, tolerance=tolerance, on_start=_announce)
     if options.json:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from orchestrator.cli.arguments import find_sweep, make_parser, results_hint, split_words
 from orchestrator.cli.json_output import print_json
+from orchestrator.cli.next_step import count_again, tell_again
 from orchestrator.contract.errors import (
     EXIT_OK,
     EXIT_TRIALS_FAILED,
@@ -17,10 +18,8 @@ from orchestrator.contract.errors import (
 )
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.canary import in_words
-from orchestrator.domain.history import failed_for_good
 from orchestrator.domain.plain_text import one_line
 from orchestrator.runtime.gate import BUDGET
-from orchestrator.usecases.observe import Observation
 from orchestrator.usecases.status import GateView, Status, TrialLine, count_held, read_status
 
 DESCRIPTION = "Show where a sweep's trials stand, and the last log lines of those that failed."
@@ -28,7 +27,6 @@ BAR_WIDTH = 40
 MINUTE_S = 60.0
 # Of each kind; the rest is counted. --all shows them.
 MAX_LINES = 10
-_NOT_AGAIN = (TrialState.FAILED, TrialState.CANCELLED)
 _ON_ITS_WAY = (
     TrialState.PENDING,
     TrialState.RUNNING,
@@ -108,29 +106,8 @@ def _print(name: str, status: Status, max_lines: int, where_else: str) -> None:
     if observation.is_imported:
         return  # nothing here can run them
     if status.gate is None:
-        _print_again(observation, where_else)
-
-
-def _print_again(observation: Observation, where_else: str) -> None:
-    """Say with what failed and cancelled trials go again: as ``submit`` would decide."""
-    ended = [name for name, state in observation.states.items() if state in _NOT_AGAIN]
-    asked = [name for name in ended if _is_final(name, observation)]
-    if n_open := len(ended) - len(asked):
-        words = "it goes" if n_open == 1 else "they go"
-        print(f"{n_open} failed: make submit{where_else} or make supervise decides whether")
-        print(f"  {words} again")
-    if asked:
-        which = f"the other {len(asked)}" if n_open else "failed trials"
-        verb = "goes" if n_open and len(asked) == 1 else "go"
-        print(f"{which} {verb} again with: make submit{where_else} ARGS=--retry-failed")
-
-
-def _is_final(name: str, observation: Observation) -> bool:
-    state = observation.states[name]
-    if state is TrialState.CANCELLED or name in observation.journal.gave_up:
-        return True
-    trial = observation.scan.find(name)
-    return failed_for_good(trial, state, observation.looks[name].state)
+        for line in tell_again(*count_again(observation), where_else):
+            print(line)
 
 
 def _print_silent_canaries(status: Status) -> None:

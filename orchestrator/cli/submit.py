@@ -21,6 +21,7 @@ from orchestrator.adapters.slurm_cli import is_slurm_here
 from orchestrator.adapters.spec_file import read_spec
 from orchestrator.cli.arguments import make_parser, results_hint, show_path, split_words
 from orchestrator.cli.json_output import print_json
+from orchestrator.cli.next_step import count_again, tell_again
 from orchestrator.contract.errors import EXIT_OK, EXIT_TRIALS_FAILED, UserError
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.states import TrialState
@@ -180,6 +181,8 @@ class _Ends:
 
     failed: int = 0
     """Trials of the sweep that failed, those of earlier runs included."""
+    again: tuple[int, int] | None = None
+    """What ``count_again`` says afterwards; None: nothing ran here."""
     unfinished: Mapping[TrialState, int] = field(default_factory=dict)
     """Trials of this run without a result, by state, that neither failed nor were asked to stop."""
 
@@ -191,7 +194,7 @@ def _count_ends(report: SubmitReport) -> _Ends:
     found = [observation.states.get(planned.name) for planned in report.planned]
     counts = {state: found.count(state) for state in wanted if state in found}
     failed = observation.count().get(TrialState.FAILED, 0)
-    return _Ends(failed, {} if report.stopped else counts)
+    return _Ends(failed, count_again(observation), {} if report.stopped else counts)
 
 
 def _print_report(
@@ -214,7 +217,7 @@ def _print_report(
         words = one_line(" ".join(allowed), 200)
         print(f"  {words}: make release allowed it, until budget: in {spec.file} changes")
     if dry_run:
-        _print_dry_run(report)
+        _print_dry_run(report, options, where_else)
         return
     if report.n_earlier > 0:
         print(f"  beside them: {_trials(report.n_earlier)} of earlier versions of the spec")
@@ -236,12 +239,11 @@ def _print_report(
     words += f", failed: {ends.failed}" if ends.failed else ""
     words += "".join(f", {state.value}: {n}" for state, n in ends.unfinished.items())
     print(f"  {verb}: {report.n_submitted}{words}")
-    _print_decisions(report)
+    _print_decisions(report, options.retry_failed)
     if report.canary and not report.paused:
         print(f"  canary: {report.canary}")
-    n_failed = report.states.get(TrialState.FAILED, 0) + report.states.get(TrialState.CANCELLED, 0)
-    if n_failed and not report.n_submitted and not report.paused:
-        print(f"  failed trials go again with: make submit{where_else} ARGS=--retry-failed")
+    if not report.paused:
+        _print_again(report, ends.again, where_else)
     print(f"  files: {show_path(report.sweep.root)}")
     if report.stopped:
         print(f"stopped; go on with: make submit{where_else}")
@@ -276,7 +278,7 @@ def _is_all_done(report: SubmitReport) -> bool:
     return not report.n_submitted and set(report.states) == {TrialState.DONE}
 
 
-def _print_decisions(report: SubmitReport) -> None:
+def _print_decisions(report: SubmitReport, is_asked: bool) -> None:
     """Print why trials go again or not: one line for each reason, however many share it."""
     reasons: dict[str, list[str]] = {}
     for name, decision in report.decisions.items():
@@ -287,12 +289,20 @@ def _print_decisions(report: SubmitReport) -> None:
         print(f"  {who}: {one_line(reason, 200)}")
     if len(reasons) > MAX_REASONS:
         print(f"  ... and {len(reasons) - MAX_REASONS} other reasons (journal.jsonl has all)")
-    if report.paused:
-        print(f"  paused: {one_line(report.paused, 300)}")
-        print("  nothing more is submitted until it is released")
+    _print_paused(report, is_asked)
 
 
-def _print_dry_run(report: SubmitReport) -> None:
+def _print_paused(report: SubmitReport, is_asked: bool) -> None:
+    if not report.paused:
+        return
+    print(f"  paused: {one_line(report.paused, 300)}")
+    print("  nothing more is submitted until it is released")
+    if is_asked and not report.n_submitted:
+        # What waits would go on with its old scripts, which a canary has just shown to fail.
+        print("  --retry-failed opens a gate only where equal failures closed it, not this one")
+
+
+def _print_dry_run(report: SubmitReport, options: argparse.Namespace, where_else: str) -> None:
     groups = Counter((planned.partition, planned.shape) for planned in report.planned)
     for (name, shape), n_trials in groups.items():
         on = f" on {name}" if len(report.profiles) > 1 else ""
@@ -303,7 +313,18 @@ def _print_dry_run(report: SubmitReport) -> None:
     if len(report.planned) > 5:
         print(f"  ... and {len(report.planned) - 5} more")
     print(f"  would submit: {len(report.planned)} (dry run: nothing was)")
+    _print_paused(report, options.retry_failed)
+    if not report.paused:
+        _print_again(report, None, where_else)
     print("  what it takes and costs: make plan")
+
+
+def _print_again(report: SubmitReport, counted: tuple[int, int] | None, where_else: str) -> None:
+    """Print with what failed trials go again, as they were counted here, or by this round."""
+    n_before = sum(report.states.get(s, 0) for s in (TrialState.FAILED, TrialState.CANCELLED))
+    has_others = counted is None and n_before > report.n_ended
+    for line in tell_again(*(counted or (0, report.n_ended)), where_else, has_others=has_others):
+        print(f"  {line}")
 
 
 def _shape_words(shape: JobShape) -> str:

@@ -34,7 +34,7 @@ from orchestrator.usecases.supervise import (
     supervise,
 )
 from orchestrator.usecases.supervisor_job import submit_supervisor
-from orchestrator.usecases.workspace import refuse_rerun
+from orchestrator.usecases.workspace import refuse_import
 
 DESCRIPTION = """\
 Look after a submitted sweep until every trial has ended: what was preempted,
@@ -53,7 +53,7 @@ def run(argv: Sequence[str]) -> int:
     if overrides:
         raise UserError(f"supervise takes no overrides: {overrides[0]}; submit with them first")
     sweep = find_sweep(options.results, word)
-    refuse_rerun(sweep)
+    refuse_import(sweep)
     templates = options.templates or default_templates()
     if options.job:
         return _submit_job(sweep, templates, options)

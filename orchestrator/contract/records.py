@@ -87,6 +87,8 @@ FAILED = "failed"
 STOPPED_BY_CANARY = "canary: told to stop, to see it resume"
 # In place of a signal's name: of an attempt that was told to stop since the budget is spent.
 STOPPED_BY_BUDGET = "the spent budget"
+# As ``requeue`` of an attempt in resubmit mode: Slurm said that it was preempting the job.
+PREEMPTED_BY_SLURM = "not asked for: Slurm preempts the job"
 SUPERSEDED = "superseded"  # stopped itself: a newer attempt holds the trial
 
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}

@@ -133,6 +133,7 @@ def count_interruptions(
     states: Mapping[str, TrialState],
     slurm: Mapping[str, SlurmState | None],
     cancelled: Collection[tuple[str, str]] = (),
+    preempted: Collection[tuple[str, str]] = (),
 ) -> dict[Cause, int]:
     """Count the attempts that ended through no fault of the program, by cause; none are left out.
 
@@ -141,13 +142,14 @@ def count_interruptions(
         states: By trial name.
         slurm: As ``group_failures`` has it.
         cancelled: (token, trial) of the submissions that a person cancelled.
+        preempted: (token, trial) of those that Slurm ended by preemption, as far as it said so.
     """
     counts: Counter[Cause] = Counter()
     for trial in trials:
         said = slurm.get(trial.name)
         for end in _ends(trial, states[trial.name], said):
             if end.cause in INTERRUPTIONS:
-                counts[_name_interruption(trial, end, said, cancelled)] += 1
+                counts[_name_interruption(trial, end, said, cancelled, preempted)] += 1
     return {cause: counts[cause] for cause in INTERRUPTIONS}
 
 
@@ -156,6 +158,7 @@ def _name_interruption(
     end: Ended,
     slurm: SlurmState | None,
     cancelled: Collection[tuple[str, str]],
+    preempted: Collection[tuple[str, str]],
 ) -> Cause:
     """Call an interruption what it is known to be; an attempt knows only that it was told."""
     if end.cause not in (Cause.PREEMPTED, Cause.SILENT):
@@ -167,8 +170,11 @@ def _name_interruption(
         return Cause.PREEMPTED
     # The words of ``runtime.requeue``.
     is_queued_again = attempt.requeue in ("requested", "by slurm")
-    # Of a submission the newest attempt is the one that a cancellation ended.
+    # Of a submission the newest attempt is the one that its end in Slurm ended.
     ended_it = is_newest or trial.attempts[index + 1].token != attempt.token
+    is_told = attempt.requeue == records.PREEMPTED_BY_SLURM
+    if is_told or ((attempt.token, trial.name) in preempted and ended_it):
+        return Cause.PREEMPTED
     is_cancelled = (attempt.token, trial.name) in cancelled
     if is_cancelled and ended_it and not is_queued_again:
         return Cause.CANCELLED

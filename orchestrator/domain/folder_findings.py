@@ -8,7 +8,7 @@ from orchestrator.domain.finding import NOTE, OK, PROBLEM, WARNING, Finding
 LITTLE_SPACE_GB = 1.0
 # A trial has about eight files; below this a sweep of a thousand does not fit.
 FEW_INODES = 10_000
-# Heartbeats count for 100 s (runtime.claim.STALE_S).
+# Heartbeats count for 100 s (runtime.heartbeat.Times.stale_s).
 SMALL_SKEW_S, LARGE_SKEW_S = 5.0, 50.0
 ELSEWHERE = "Name another folder with RESULTS=."
 

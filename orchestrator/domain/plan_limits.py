@@ -30,6 +30,16 @@ from orchestrator.domain.site import PartitionConfig
 
 
 @dataclass(frozen=True)
+class Machine:
+    """This machine, as the local executor counts it."""
+
+    cpus: int
+    """CPUs that this process may use."""
+    gpus: int = 0
+    """GPUs; without any none are counted."""
+
+
+@dataclass(frozen=True)
 class Room:
     """Where the trials would run."""
 
@@ -45,6 +55,8 @@ class Room:
     """Limits of QOS and accounts that Slurm enforces."""
     node: NodeConfig | None = None
     """What each node is, as far as that is known, where their number is not."""
+    machine: Machine | None = None
+    """This machine, where trials run without Slurm; None: they do not."""
 
     @property
     def n_up(self) -> int:
@@ -53,7 +65,9 @@ class Room:
 
     @property
     def total_gpus(self) -> int:
-        """GPUs of the nodes that can start jobs."""
+        """GPUs of the nodes that can start jobs, or of this machine."""
+        if self.machine is not None:
+            return self.machine.gpus
         return sum(node.count_gpus() for node in self.nodes if node.is_up)
 
     @property
@@ -85,6 +99,8 @@ def width_of(
     shape: JobShape, room: Room, max_concurrent: int | None, max_gpus: int | None = None
 ) -> Width:
     """Return how many trials of a shape run at once in a room, and why, tightest reason first."""
+    if room.machine is not None:
+        return _width_here(shape, room.machine, max_concurrent, max_gpus)
     bounds = list(bound_running(room.sources, shape))
     per_node = None
     if room.nodes:
@@ -103,6 +119,45 @@ def width_of(
     if queued is not None and (not bounds or queued.n < bounds[0].n):
         bounds.insert(0, queued)
     return Width(tuple(bounds), per_node)
+
+
+def _width_here(
+    shape: JobShape, machine: Machine, max_concurrent: int | None, max_gpus: int | None
+) -> Width:
+    """Count as ``adapters.executors.local`` does, which always runs one trial.
+
+    CPUs count only without ``max_concurrent``, GPUs only where there are any, nodes never.
+    """
+    bounds = []
+    if max_concurrent is None:
+        words = f"this machine has {_cpus(machine.cpus)}"
+        bounds.append(Bound(max(1, machine.cpus // shape.cpus), words))
+    if shape.total_gpus and machine.gpus:
+        words = f"this machine has {_gpus(machine.gpus)}"
+        bounds.append(Bound(max(1, machine.gpus // shape.total_gpus), words))
+        if max_gpus is not None:
+            bounds.append(Bound(max(1, max_gpus // shape.total_gpus), f"max_gpus: {max_gpus}"))
+    if max_concurrent is not None:
+        bounds.append(Bound(max_concurrent, f"max_concurrent: {max_concurrent}"))
+    bounds.sort(key=lambda bound: bound.n)
+    return Width(tuple(bounds), bounds[0].n)
+
+
+def _find_missing_gpus(machine: Machine, shapes: Sequence[JobShape]) -> list[str]:
+    """Say so when trials get fewer GPUs here than they ask for: they run all the same."""
+    most = max((shape.total_gpus for shape in shapes), default=0)
+    if most <= machine.gpus or not machine.gpus:  # without any, placing the trials has told it
+        return []
+    has = _gpus(machine.gpus)
+    return [f"a trial asks for {_gpus(most)}; this machine has {has}, and it gets no more"]
+
+
+def _cpus(n: int) -> str:
+    return f"{n} CPU{'s' if n != 1 else ''}"
+
+
+def _gpus(n: int) -> str:
+    return f"{n} GPU{'s' if n != 1 else ''}"
 
 
 def find_problems(shape: JobShape, room: Room) -> list[str]:
@@ -143,7 +198,7 @@ def find_problems(shape: JobShape, room: Room) -> list[str]:
 
 def find_warnings(room: Room, shapes: Sequence[JobShape], n_to_submit: int) -> list[str]:
     """Say what costs time but refuses nothing."""
-    words = []
+    words = [] if room.machine is None else _find_missing_gpus(room.machine, shapes)
     if room.partition is not None and room.partition.state != "UP":
         state = room.partition.state
         words.append(f"{room.name} is {state}: what is submitted waits until it is UP")

@@ -39,6 +39,7 @@ from orchestrator.runtime.claim import (
 )
 from orchestrator.runtime.commit import CommitFailed, commit_when_possible
 from orchestrator.runtime.guard import Guard
+from orchestrator.runtime.heartbeat import read_times
 from orchestrator.runtime.loss_rate import node_count, read_loss_rate
 from orchestrator.runtime.options import Options
 from orchestrator.runtime.program import Program
@@ -86,10 +87,11 @@ def main(argv: Sequence[str]) -> int:
     closed = guard.find_closed()
     if closed is not None:
         return guard.leave(closed, options.requeue)
+    times = read_times(os.environ)
     details = {"layout": options.layout, "resources": options.resources}
     while True:
         try:
-            claim = take_claim(trial, details, os.environ, say)
+            claim = take_claim(trial, details, os.environ, times, say)
         except TrialHeldElsewhere as error:
             say(f"{trial.name}: {error}; this copy leaves")
             guard.abandon()
@@ -293,7 +295,19 @@ class _Attempt:
             say(f"{self.name}: {end['cause']}; requeue {requeue}")
         else:
             say(f"{self.name}: {end['cause']}")
+            self._note_preemption(end)
         return EXIT_CHECKPOINTED
+
+    def _note_preemption(self, end: dict[str, Any]) -> None:
+        """Record that Slurm preempts the job, of one that nobody requeues: it forgets that."""
+        if end["signal"] is None or self.guard.is_spent or "SLURM_JOB_ID" not in os.environ:
+            return
+        # Lazy: subprocess, for those that were told to stop.
+        from orchestrator.runtime.requeue import find_preemption
+
+        found = find_preemption(os.environ)
+        if found is not None:
+            self._write_end({**end, "requeue": found})
 
     def _go_on_here(self, code: int) -> int:
         """Settle the end of a program that was told to stop for the canary's check."""

@@ -18,8 +18,9 @@ from orchestrator.contract.errors import CorruptRecord
 from orchestrator.contract.paths import TrialPaths
 from orchestrator.contract.records import dump_record, read_record
 from orchestrator.runtime import durable
-from orchestrator.runtime.claim import STALE_S, attempt_numbers, make_folder, server_time
+from orchestrator.runtime.claim import attempt_numbers, make_folder
 from orchestrator.runtime.gate import gate_of
+from orchestrator.runtime.heartbeat import read_times, server_time
 from orchestrator.runtime.progress import measure_progress
 
 TYPE_CHECKING = False
@@ -131,7 +132,7 @@ def _goes_well(sweep_root: str, failed: Mapping[str, Mapping[str, Any]]) -> bool
     """Look at every trial for one that gets somewhere; of those, leave a lasting mark."""
     longest_s = max((_seconds(mark.get("wall_s")) for mark in failed.values()), default=0.0)
     failed_on = {mark.get("node") for mark in failed.values()}
-    others_on = set()
+    others_on, stale_s = set(), read_times(os.environ).stale_s
     for name in _list(sweep_root + "/trials"):
         trial = TrialPaths(f"{sweep_root}/trials/{name}")
         numbers = attempt_numbers(trial)
@@ -145,7 +146,7 @@ def _goes_well(sweep_root: str, failed: Mapping[str, Mapping[str, Any]]) -> bool
         path = trial.attempt(numbers[-1])
         try:
             record, beat = read_record(path), os.stat(path).st_mtime
-            is_live = "outcome" not in record and server_time(trial) - beat < STALE_S
+            is_live = "outcome" not in record and server_time(trial) - beat < stale_s
         except (OSError, CorruptRecord):
             continue
         if is_live:

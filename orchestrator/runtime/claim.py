@@ -2,9 +2,10 @@
 
 Runs on the compute node. Attempt n holds the trial from the moment ``attempts/<n>.json`` exists
 until ``attempts/<n+1>.json`` does. Claims are published by ``link(2)``, so two nodes cannot take
-the same number; the holder touches its claim as a heartbeat and looks for a successor then. It does
-so from the claim on, first often and then at doubling distances (``Beats``), since of a holder that
-is killed without a word the last heartbeat is what tells how long it lived.
+the same number; the holder touches its claim as a heartbeat and looks for a successor then. It
+touches it from the claim on, first often and then at doubling distances (``Beats``), since of a
+holder that is killed without a word the last heartbeat is what tells how long it lived. While its
+program runs the early ones do no more than that: thousands of tasks may start at once.
 A claim is a fencing token for a trial, not a lock: a holder that hangs is passed over.
 """
 
@@ -14,31 +15,18 @@ import os
 import time
 
 from orchestrator.contract.errors import CorruptRecord
-from orchestrator.contract.records import SUPERSEDED, dump_record, read_record
+from orchestrator.contract.records import dump_record, read_record
 from orchestrator.runtime import durable, failpoint, job
-from orchestrator.runtime.orphans import end_orphans
+from orchestrator.runtime.heartbeat import Beats, server_time
 from orchestrator.runtime.progress import measure_progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from orchestrator.contract.paths import TrialPaths
-
-HEARTBEAT_S = float(os.environ.get("ORCHESTRATOR_HEARTBEAT_S", 30.0))
-# The first heartbeat comes so soon; the next ones at doubling distances, up to HEARTBEAT_S. So of
-# one that is killed half of its life or more is known, from this first one on.
-FIRST_BEAT_S = float(os.environ.get("ORCHESTRATOR_FIRST_BEAT_S", 1.0))
-# A holder whose heartbeat is older than this is taken for dead: three beats missed.
-STALE_S = float(os.environ.get("ORCHESTRATOR_STALE_S", 100.0))
-# Once told to stop, a holder beats so often: what it was given can be read from its last beat.
-STOPPING_BEAT_S = 1.0
-# A shorter wait for an earlier attempt is no part of what a start-up takes.
-WAIT_WORTH_TELLING_S = 1.0
-_TASK_KEYS = ("array_job_id", "array_task_id", "job_id", "token")
-# What a superseded holder's program gets to end after SIGTERM, before SIGKILL.
-END_GRACE_S = 10.0
+    from orchestrator.runtime.heartbeat import Times
 
 
 class TrialHeldElsewhere(Exception):
@@ -49,60 +37,28 @@ class Superseded(Exception):
     """A newer attempt holds the trial; what this one has to say does not count any more."""
 
 
-class Beats:
-    """When heartbeats are due."""
-
-    def __init__(self, now: float):
-        """Begin at ``now``, on the monotonic clock."""
-        self._gap_s = min(FIRST_BEAT_S, HEARTBEAT_S)
-        self.next_at = now + self._gap_s
-        """When the next one is due."""
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether they have nearly come to their lasting distance."""
-        return 2 * self._gap_s >= HEARTBEAT_S
-
-    def took_place(self, now: float) -> None:
-        """Take note that one took place."""
-        self._gap_s = min(2 * self._gap_s, HEARTBEAT_S)
-        self.next_at = now + self._gap_s
-
-
 class Claim:
     """The claim of one attempt, held by this process."""
 
-    def __init__(self, trial: TrialPaths, number: int, record: dict[str, Any]):
+    def __init__(self, trial: TrialPaths, number: int, record: dict[str, Any], times: Times):
         """Wrap a claim that ``take_claim`` published."""
-        self.trial, self.number, self.record = trial, number, record
+        self.trial, self.number, self.record, self.times = trial, number, record, times
         self._started = time.monotonic()
-        self.beats = Beats(self._started)
+        self.beats = Beats(self._started, times)
         """When its heartbeats are due."""
         self.waited_s = 0.0
         """How long it waited, before its program, for an earlier attempt to end; 0: hardly."""
         self.is_passed = False
         """Whether another attempt took the trial or committed while it waited."""
 
-    def wait_for(self, numbers: Sequence[int], say: Callable[[str], None]) -> None:
-        """Let the attempts that this one supersedes end themselves, beating meanwhile.
-
-        Args:
-            numbers: All before this one, ascending. Nearly always only the last is looked at; it
-                may have gone, though, while it still waited for the one before it.
-            say: Takes a line for the log.
-        """
-        for number in reversed(numbers):
-            _await_stand_down(self.trial, number, self._beat_if_due, say)
-            if self.is_passed or _has_waited(self.trial, number):
-                break
-        if not self.is_passed:
-            end_orphans(self.trial.root, self.number, END_GRACE_S, say, self._beat_if_due)
-        # It may have committed between two beats of ours, and ended at that.
+    def has_waited(self) -> None:
+        """Take note that the wait for earlier attempts is over, and of what it brought."""
+        # One may have committed between two beats of ours, and ended at that.
         self.is_passed = self.is_passed or os.path.exists(self.trial.result)
         waited_s = time.monotonic() - self._started
-        self.waited_s = waited_s if waited_s >= WAIT_WORTH_TELLING_S else 0.0
+        self.waited_s = waited_s if waited_s >= self.times.worth_telling_s else 0.0
 
-    def _beat_if_due(self) -> bool:
+    def beat_if_due(self) -> bool:
         """Beat if it is time to; False once it is known that the trial is another's."""
         now = time.monotonic()
         if now >= self.beats.next_at:
@@ -115,6 +71,14 @@ class Claim:
                 pass  # a file server that is away for a while: what follows will tell
         return not self.is_passed
 
+    def touch(self) -> None:
+        """Touch the claim and no more: one operation on the file server, where ``beat`` has eight.
+
+        Raises:
+            FileNotFoundError: The trial's directory is gone.
+        """
+        os.utime(self.trial.attempt(self.number))
+
     def beat(self) -> bool:
         """Touch the claim, and tell whether this attempt still holds the trial.
 
@@ -124,7 +88,7 @@ class Claim:
         Raises:
             FileNotFoundError: The trial's directory is gone.
         """
-        os.utime(self.trial.attempt(self.number))
+        self.touch()
         return not (self.has_successor() or os.path.exists(self.trial.result))
 
     def has_successor(self) -> bool:
@@ -183,12 +147,6 @@ def utc_now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
 
 
-def server_time(trial: TrialPaths) -> float:
-    """The time on the file server's clock: nodes' clocks need not agree with it."""
-    os.utime(trial.attempts)  # without times: NFS stamps it with the server's clock
-    return os.stat(trial.attempts).st_mtime
-
-
 def attempt_numbers(trial: TrialPaths) -> list[int]:
     """Numbers of the attempts so far, ascending; temporary and foreign files are passed over."""
     try:
@@ -240,6 +198,7 @@ def take_claim(
     trial: TrialPaths,
     details: Mapping[str, Any],
     environ: Mapping[str, str],
+    times: Times,
     say: Callable[[str], None],
 ) -> Claim:
     """Claim the next attempt of a trial.
@@ -248,6 +207,7 @@ def take_claim(
         trial: Its files.
         details: What to record beside the identity: ``layout``, ``resources``.
         environ: The process environment, for the Slurm job.
+        times: How often to beat, and how long to wait for earlier attempts.
         say: Takes a line for the log.
 
     Raises:
@@ -260,7 +220,12 @@ def take_claim(
     while True:
         numbers = attempt_numbers(trial)
         if numbers:
-            _await_death(trial, numbers[-1], mine, say)
+            # Lazy, here and below: most attempts are the first of their trial.
+            from orchestrator.runtime import predecessors
+
+            life = predecessors.find_life(trial, numbers[-1], mine, times, say)
+            if life is not None:
+                raise TrialHeldElsewhere(life)
         if os.path.exists(trial.result):
             raise TrialHeldElsewhere("the trial was committed meanwhile")
         number = (numbers[-1] if numbers else 0) + 1
@@ -276,10 +241,11 @@ def take_claim(
             **details,
         }
         if durable.publish(trial.attempt(number), dump_record(record)):
-            claim = Claim(trial, number, record)  # from here on its time counts
+            claim = Claim(trial, number, record, times)  # from here on its time counts
             failpoint.reach("claim.publish.after")
             if numbers:
-                claim.wait_for(numbers, say)
+                predecessors.wait_for(claim, numbers, say)
+                claim.has_waited()
             return claim
 
 
@@ -289,8 +255,7 @@ def _look_around(trial: TrialPaths) -> dict[str, Any]:
     All on the file server's clock, since nodes' clocks need not agree. An entry that is being
     written, by its name, is none: it starts with a dot or ends in ``.tmp``.
     """
-    os.utime(trial.attempts)  # without times: NFS stamps it with the server's clock
-    claimed = os.stat(trial.attempts).st_mtime
+    claimed = server_time(trial)
     newest: float | None = None
     try:
         with os.scandir(trial.checkpoints) as entries:
@@ -313,103 +278,3 @@ def _look_around(trial: TrialPaths) -> dict[str, Any]:
         "resumes_from": found,
         "reported_unix": reported,
     }
-
-
-def _await_death(
-    trial: TrialPaths, number: int, mine: Mapping[str, Any], say: Callable[[str], None]
-) -> None:
-    """Return once attempt ``number`` cannot hold the trial any more; raise if it is alive.
-
-    The same Slurm task with a lower restart count was ended by Slurm itself, or lives on on a node
-    that Slurm gave up: it is superseded, see ``_await_stand_down``. A process of this host can be
-    looked up. Otherwise the heartbeat decides, and a fresh one is watched: if it moves the holder
-    lives. Ages are taken on the file server's clock, so the nodes' need not agree.
-    """
-    path = trial.attempt(number)
-    try:
-        record = read_record(path)
-    except CorruptRecord as error:
-        say(f"attempt {number}: {error}; passing it over")
-        return
-    if record.get("outcome") is not None:
-        return
-    same_task = mine.get("job_id") is not None and (
-        # With the token: a controller that lost its state gives the same ids again.
-        [record.get(key) for key in _TASK_KEYS] == [mine.get(key) for key in _TASK_KEYS]
-    )
-    if same_task and mine["restart_count"] > record.get("restart_count", 0):
-        return
-    where = f"attempt {number} on {record.get('node')}"
-    alive = job.is_alive_here(record)
-    if alive is False:
-        return
-    if alive is True:
-        raise TrialHeldElsewhere(f"{where} is running (process {record.get('pid')})")
-    first = os.stat(path).st_mtime
-    age_s = server_time(trial) - first
-    if age_s > STALE_S:
-        return
-    say(f"{where} has no end and its heartbeat is {max(0.0, age_s):.0f} s old; watching it")
-    deadline = time.monotonic() + STALE_S - max(0.0, age_s)
-    while time.monotonic() < deadline:
-        time.sleep(1.0)
-        has_moved = os.stat(path).st_mtime != first  # before the reading: its end moves it, too
-        if os.path.exists(trial.result) or "outcome" in read_record(path):
-            return
-        if has_moved:
-            raise TrialHeldElsewhere(f"{where} is running: its heartbeat moves")
-
-
-def _await_stand_down(
-    trial: TrialPaths,
-    number: int,
-    keep_on: Callable[[], bool],
-    say: Callable[[str], None],
-) -> None:
-    """Let attempt ``number``, which this one supersedes, see that and stop; go on if it is dead.
-
-    Slurm starts a task again elsewhere when a node does not answer; the copy there may well be
-    alive, and two at once would mix their metrics. It looks for a newer claim at each heartbeat:
-    if none comes in that time it is dead or frozen, and will look first of all when it thaws. The
-    wait ends, too, once ``keep_on`` (our own heartbeat) says that the trial is another's.
-    """
-    path = trial.attempt(number)
-    try:
-        record = read_record(path)
-        first = os.stat(path)
-    except (OSError, CorruptRecord):
-        return
-    if "outcome" in record or job.is_alive_here(record) is False:
-        return
-    if server_time(trial) - first.st_mtime > STALE_S:
-        return
-    beat_s = STOPPING_BEAT_S if "signal" in record else HEARTBEAT_S
-    say(f"attempt {number} on {record.get('node')} has no end; giving it {beat_s:.0f} s to show up")
-    deadline = time.monotonic() + 1.5 * beat_s
-    has_moved = False
-    while time.monotonic() < deadline and keep_on():
-        time.sleep(min(0.2, beat_s))
-        try:
-            if "outcome" in read_record(path) or job.is_alive_here(record) is False:
-                return
-            moved = os.stat(path).st_mtime_ns != first.st_mtime_ns
-        except (OSError, CorruptRecord):
-            return
-        if moved and not has_moved:
-            has_moved = True  # and so it has seen our claim
-            say(f"attempt {number} lives; waiting for it to end its program")
-            deadline = time.monotonic() + beat_s + 1.5 * END_GRACE_S
-
-
-def _has_waited(trial: TrialPaths, number: int) -> bool:
-    """Tell whether attempt ``number`` is known to have seen those before it end.
-
-    It waits for that before its program starts. One that ended without a word may have been killed
-    before, and one that was superseded without a program left before.
-    """
-    try:
-        record = read_record(trial.attempt(number))
-    except (OSError, CorruptRecord):
-        return False
-    outcome = record.get("outcome")
-    return outcome is not None and (outcome != SUPERSEDED or record.get("exit_code") is not None)

@@ -10,11 +10,13 @@ BeginTime); ``hold_is_lifted`` takes that away where Slurm lets the user.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from orchestrator.contract.records import PREEMPTED_BY_SLURM
 from orchestrator.runtime.job import slurm_task_id
 from orchestrator.runtime.signals import STOP_SIGNALS
 
@@ -29,13 +31,22 @@ def requeue_task(environ: Mapping[str, str]) -> str:
         is requeuing it by itself), or ``refused: ...`` with the reason. Never raises: a trial
         that cannot be requeued is resumed by the next submission.
     """
-    # Slurm signals every process of a job, and repeats that: squeue and scontrol would die of it.
-    # What is ignored here is ignored there; this process is at its end, and needs no more of them.
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
     try:
-        return _requeue(environ)
+        with _deaf():
+            return _requeue(environ)
     except (OSError, subprocess.SubprocessError) as error:
         return f"refused: {_reason(error)}"
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore stop signals: Slurm repeats them to all processes, and squeue would die of one.
+
+    What is ignored here is ignored there; this process is at its end, and needs no more of them.
+    """
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -69,6 +80,27 @@ def _requeue(environ: Mapping[str, str]) -> str:
     return "requested"
 
 
+def find_preemption(environ: Mapping[str, str]) -> str | None:
+    """Ask Slurm whether it preempts this job; for jobs that it does not requeue.
+
+    It knows while the job lives: of one that ends by itself within the grace period sacct says
+    FAILED or COMPLETED afterwards (seen on 22.05).
+
+    Returns:
+        ``records.PREEMPTED_BY_SLURM``, or None where it does not, or does not answer. Never raises.
+    """
+    try:
+        with _deaf():
+            words = _ask_squeue(slurm_task_id(environ), "PreemptTime:40,State:40")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    if len(words) != 2:
+        return None
+    at, state = words
+    is_preempted = at not in ("N/A", "None", "Unknown") or state == "PREEMPTED"
+    return PREEMPTED_BY_SLURM if is_preempted else None
+
+
 def task_state(task: str) -> tuple[str | None, int | None]:
     """Ask squeue for the state of a task, and how often Slurm has restarted it.
 
@@ -79,18 +111,22 @@ def task_state(task: str) -> tuple[str | None, int | None]:
         OSError: No squeue here (a container, say).
         subprocess.SubprocessError: It failed or timed out.
     """
+    words = _ask_squeue(task, "RestartCnt:12,State:40")
+    if not words:
+        return None, None
+    return words[1] if len(words) > 1 else None, int(words[0]) if words[0].isdigit() else None
+
+
+def _ask_squeue(task: str, columns: str) -> list[str]:
     answer = subprocess.run(
-        ["squeue", "-h", "-r", "-t", "all", "-j", task, "-O", "RestartCnt:12,State:40"],
+        ["squeue", "-h", "-r", "-t", "all", "-j", task, "-O", columns],
         check=True,
         capture_output=True,
         timeout=TIMEOUT_S,
         stdin=subprocess.DEVNULL,
         env={**os.environ, "LC_ALL": "C"},
     )
-    words = answer.stdout.decode("ascii", "replace").split()
-    if not words:
-        return None, None
-    return words[1] if len(words) > 1 else None, int(words[0]) if words[0].isdigit() else None
+    return answer.stdout.decode("ascii", "replace").split()
 
 
 def _reason(error: Exception) -> str:

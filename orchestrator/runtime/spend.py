@@ -23,8 +23,9 @@ from orchestrator.contract.errors import CorruptRecord
 from orchestrator.contract.paths import TrialPaths
 from orchestrator.contract.records import dump_record, parse_record, read_record
 from orchestrator.runtime import durable, job
-from orchestrator.runtime.claim import STALE_S, make_folder
+from orchestrator.runtime.claim import make_folder
 from orchestrator.runtime.gate import gate_of
+from orchestrator.runtime.heartbeat import read_times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -225,7 +226,8 @@ def _settle(
         return 0.0, None, False  # removed, or nobody's: nothing is known
     if record.get("outcome") is not None:
         return _number(record.get("wall_s")), record["outcome"], False
-    return max(0.0, beat - _number(entry.start.get("at"))), None, now - beat < STALE_S
+    is_live = now - beat < read_times(os.environ).stale_s
+    return max(0.0, beat - _number(entry.start.get("at"))), None, is_live
 
 
 def _read_ledgers(

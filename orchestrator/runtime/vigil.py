@@ -10,7 +10,6 @@ import os
 import signal
 import time
 
-from orchestrator.runtime.claim import END_GRACE_S, STOPPING_BEAT_S
 from orchestrator.runtime.signals import STOP_SIGNALS, signal_name
 from orchestrator.runtime.start_up import StartUp
 
@@ -87,7 +86,7 @@ class Vigil:
         numbers = self.pipe.wait(0)
         if self.layout == "step" and any(number in STOP_SIGNALS for number in numbers):
             program.send(signal.SIGTERM)
-        beats = self.claim.beats
+        beats, times = self.claim.beats, self.claim.times
         next_beat = beats.next_at
         hand_on_at: float | None = None
         start_up = StartUp(self.claim.trial.metrics)
@@ -101,24 +100,25 @@ class Vigil:
                     self.told_at = time.monotonic()  # first: the program begins to save at once
                     hand_on_at = self._hand_on(program, number)
                     self._note_stop(number)
-                    next_beat = time.monotonic() + STOPPING_BEAT_S
+                    next_beat = time.monotonic() + times.stopping_beat_s
             now = time.monotonic()
             if hand_on_at is not None and now >= hand_on_at:
                 hand_on_at = None
                 program.send(signal.SIGTERM)
             if now >= next_beat:
-                is_regular = beats.is_settled
+                is_regular, looks = beats.is_settled, beats.looks(now)
                 beats.took_place(now)
-                next_beat = beats.next_at if self.stop_signal is None else now + STOPPING_BEAT_S
-                if not self._beat():
-                    return program.end(END_GRACE_S)
-                # Summing up what the sweep spent takes longer than a beat: not at the early ones.
+                stopping_at = now + times.stopping_beat_s
+                next_beat = beats.next_at if self.stop_signal is None else stopping_at
+                # Early ones only say that we live; what we look for, we look for regularly.
+                if not self._beat(looks=looks or self.stop_signal is not None):
+                    return program.end(times.end_grace_s)
                 if self.stop_signal is None and is_regular and self.guard.must_stop():
                     self.say(f"{self.name}: the budget is spent: asking the program to checkpoint")
                     self._note_stop(signal.SIGTERM)
                     program.send(signal.SIGTERM)
             if self.canary.is_overdue and self.stop_signal is None:
-                return program.end(END_GRACE_S)
+                return program.end(times.end_grace_s)
             wait_s = start_up.wait_s(min(next_beat, hand_on_at or next_beat) - now)
             wait_s = self.canary.wait_s(wait_s)
             numbers = self.pipe.wait(wait_s if self._parent is None else min(wait_s, PARENT_POLL_S))
@@ -191,8 +191,12 @@ class Vigil:
         except OSError as error:  # the record would only tell more
             self.say(f"{self.name}: {self.claim.trial.attempts}: {error.strerror}")
 
-    def _beat(self) -> bool:
+    def _beat(self, *, looks: bool = True) -> bool:
+        """Beat, and look for a successor if it ``looks``; False once the trial is another's."""
         try:
+            if not looks:
+                self.claim.touch()
+                return True
             if self.claim.beat():
                 return True
             self.superseded = PASSED

@@ -54,6 +54,8 @@ class Choice:
     """Attempts so far of those on disk, by name."""
     lineup: list[Candidate] = field(default_factory=list)
     """The spec's trials in its order, as ``usecases.canary`` wants them."""
+    n_ended: int = 0
+    """The spec's failed and cancelled trials that do not go again unless a person asks."""
     canary: Hold = field(default_factory=Hold)
     """Who goes first, and what waits for them."""
     n_held: int = 0
@@ -139,6 +141,8 @@ def choose_trials(
             name, state, decision, observation, queue
         ):
             choice.trials.append(_planned(name, trial, place, decision, choice.judgement))
+        elif state in (TrialState.FAILED, TrialState.CANCELLED):
+            choice.n_ended += 1
         elif is_release and observation is not None and state in _WAITING:
             changes = Changes.from_record(observation.journal.changes.get(name, {}))
             decision = Decision(Action.LEAVE, changes=changes)

@@ -133,6 +133,7 @@ def _decision_words(entry: Mapping[str, Any]) -> str:
         "retried": f"goes again: {reason}" + (f" ({changed})" if changed else ""),
         "gave_up": f"given up: {reason}",
         "cancelled": "seen cancelled in Slurm",
+        "preempted": "seen preempted in Slurm",
         "released": f"released: {reason}",
         "stopped": f"cancelled by us: {reason}",
         "moved": f"moves to partition {entry.get('partition')}: {reason}",

@@ -66,6 +66,7 @@ def read_interruptions(observation: Observation) -> dict[Cause, int]:
         observation.states,
         _slurm_ends(observation),
         find_cancelled(observation),
+        observation.journal.preempted,
     )
 
 

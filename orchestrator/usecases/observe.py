@@ -6,6 +6,7 @@ without a word of ours, and none at all where accounting is off. Reads only.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from orchestrator.domain.trial_state import (
     decide_state,
 )
 from orchestrator.runtime import canary, gate
-from orchestrator.runtime.claim import STALE_S
+from orchestrator.runtime.heartbeat import read_times
 from orchestrator.runtime.job import is_alive_here
 from orchestrator.usecases.local_queue import LocalQueue
 from orchestrator.usecases.recollection import Recollection
@@ -113,14 +114,14 @@ def observe(
     reasons: dict[str, str] = {}
     looks: dict[str, TaskLook] = {}
     ages_s: dict[str, float] = {}
-    now = time.time()
+    now, stale_s = time.time(), read_times(os.environ).stale_s
     for trial in trials:
         submission, index = newest.get(trial.name, (None, 0))
         if trial.is_committed:  # whatever else is said of it: nearly all trials of a large sweep
             looks[trial.name] = queue.look(submission, index)
             states[trial.name] = TrialState.DONE
             continue
-        last = _last_attempt(sweep, trial, now)
+        last = _last_attempt(sweep, trial, now, stale_s)
         looks[trial.name] = look = queue.look(submission, index)
         state, reason = decide_state(
             is_committed=trial.is_committed,
@@ -128,7 +129,7 @@ def observe(
             is_submitted=submission is not None,
             is_settled=submission is not None and submission.is_settled,
             task=look,
-            stale_s=STALE_S,
+            stale_s=stale_s,
             has_started=_has_started(trial, submission),
             is_queued_here=local_queue.is_to_start(trial, submission),
         )
@@ -213,12 +214,14 @@ def _arrays_of(
     return arrays
 
 
-def _last_attempt(sweep: SweepPaths, trial: TrialFiles, now: float) -> LastAttempt | None:
+def _last_attempt(
+    sweep: SweepPaths, trial: TrialFiles, now: float, stale_s: float
+) -> LastAttempt | None:
     if not trial.attempts:
         return None
     last = trial.attempts[-1]
     age = None if last.heartbeat_at is None else now - last.heartbeat_at
-    if last.outcome is None and age is not None and age < STALE_S:
+    if last.outcome is None and age is not None and age < stale_s:
         try:
             claim = read_record(sweep.trial(trial.name).attempt(last.number))
         except (OSError, CorruptRecord):

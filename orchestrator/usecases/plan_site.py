@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.adapters import slurm_limits
@@ -17,11 +17,10 @@ from orchestrator.adapters.rendering import Renderer
 from orchestrator.adapters.slurm_limits import SlurmAnswers
 from orchestrator.contract.errors import ClusterUnreachable
 from orchestrator.contract.paths import SweepPaths
-from orchestrator.domain.partition import JobShape, PartitionProfile
+from orchestrator.domain.partition import PartitionProfile
 from orchestrator.domain.placement import Place
 from orchestrator.domain.plan_accounts import find_sources
-from orchestrator.domain.plan_limits import Room, describe_partition, room_of_profile
-from orchestrator.domain.plan_nodes import NodeConfig
+from orchestrator.domain.plan_limits import Machine, Room, describe_partition, room_of_profile
 from orchestrator.domain.spec import SweepSpec
 from orchestrator.usecases import requeue_mode
 from orchestrator.usecases.requeue_mode import SiteTexts
@@ -79,7 +78,7 @@ def make_sites(
     """Describe the partitions that trials may go to, by name.
 
     Args:
-        places: Where trials fit, and what they ask for there.
+        places: Where trials fit.
         cluster: ``slurm``, ``local`` or ``profile``.
         answers: What Slurm said; None: not asked, or no answer.
         renderer: Renders the templates.
@@ -89,16 +88,12 @@ def make_sites(
     Raises:
         UserError: A template is missing.
     """
-    shapes: dict[str, list[JobShape]] = {}
-    profiles: dict[str, PartitionProfile] = {}
-    for place in places:
-        shapes.setdefault(place.name, []).append(place.shape)
-        profiles[place.name] = place.profile
+    profiles = {place.name: place.profile for place in places}
     texts = SiteTexts()
     sites = {}
     for name, profile in profiles.items():
         decided = _decide_requeue(profile, cluster, answers, texts)
-        room = _room(profile, cluster, answers, shapes[name])
+        room = _room(profile, cluster, answers)
         sites[name] = PlanSite(decided, room, Scripts(renderer, sweep, spec, decided))
     return sites
 
@@ -112,10 +107,9 @@ def _room(
     profile: PartitionProfile,
     cluster: str,
     answers: SlurmAnswers | None,
-    shapes: Sequence[JobShape],
 ) -> Room:
     if cluster == "local":
-        return _this_machine(shapes)
+        return _this_machine()
     if answers is None:
         return room_of_profile(profile)
     name = profile.slurm_partition
@@ -143,16 +137,11 @@ def _room(
     return Room(f"partition {name}", nodes, packing, partition, tuple(sources))
 
 
-def _this_machine(shapes: Sequence[JobShape]) -> Room:
+def _this_machine() -> Room:
     """Describe this machine as the local executor counts it."""
     has_affinity = hasattr(os, "sched_getaffinity")
     n_cpus = len(os.sched_getaffinity(0)) if has_affinity else (os.cpu_count() or 1)
-    # One trial always runs, however much it asks for; without GPUs none are counted.
-    cpus = max([n_cpus, *(shape.cpus for shape in shapes)])
-    n_gpus = count_gpus()
-    asked = max((shape.total_gpus for shape in shapes), default=0)
-    gpus = {"": max(n_gpus, asked) if n_gpus else asked * cpus} if asked else {}
-    return Room("this machine", (NodeConfig("this machine", cpus, 0, gpus),))
+    return Room("this machine", machine=Machine(n_cpus, count_gpus()))
 
 
 def _decide_requeue(

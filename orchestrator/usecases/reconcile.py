@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator.adapters import slurm_arrays, slurm_cli
 from orchestrator.adapters.journal import JournalWriter, Submission
 from orchestrator.contract.errors import ClusterUnreachable
-from orchestrator.contract.states import TrialState
+from orchestrator.contract.states import SlurmState, TrialState
 from orchestrator.domain.bad_nodes import find_bad_nodes
 from orchestrator.domain.cause import Cause
 from orchestrator.domain.history import common_failures, ended_attempts, node_ends
@@ -151,7 +151,7 @@ def act(judgement: Judgement, observation: Observation, writer: JournalWriter) -
     journal = observation.journal
     newest = journal.last_submission_of()
     slurm_cli.start_now(observation.held_back)
-    _note_cancelled(observation, newest, writer)
+    _note_ends(observation, newest, writer)
     for name, decision in judgement.chosen(Action.GIVE_UP).items():
         writer.write("gave_up", **_about(name, decision, observation, newest))
     _exclude(judgement, observation, newest, writer)
@@ -285,18 +285,30 @@ def _keep_gate(judgement: Judgement, observation: Observation, writer: JournalWr
             judgement.warnings.append(f"the gate: {error}")
 
 
-def _note_cancelled(
+def _note_ends(
     observation: Observation, newest: Mapping[str, tuple[Submission, int]], writer: JournalWriter
 ) -> None:
-    """Write down what Slurm says was cancelled: it forgets that within minutes."""
-    known = observation.journal.cancelled
-    writer.write_all(
-        ("cancelled", {"trial": name, "token": newest[name][0].token})
+    """Write down what Slurm says was cancelled or preempted: it forgets that within minutes."""
+    journal, keys = observation.journal, _keys(newest)
+    cancelled = {
+        keys[name]
         for name, state in observation.states.items()
-        if state is TrialState.CANCELLED
-        and name in newest
-        and (newest[name][0].token, name) not in known
-    )
+        if state is TrialState.CANCELLED and name in keys
+    }
+    preempted = {
+        keys[name]
+        for name, look in observation.looks.items()
+        if look.state is SlurmState.PREEMPTED and name in keys
+    }
+    for kind, found in (
+        ("cancelled", cancelled - journal.cancelled),
+        ("preempted", preempted - journal.preempted),
+    ):
+        writer.write_all((kind, {"trial": name, "token": token}) for token, name in sorted(found))
+
+
+def _keys(newest: Mapping[str, tuple[Submission, int]]) -> dict[str, tuple[str, str]]:
+    return {name: (submission.token, name) for name, (submission, _) in newest.items()}
 
 
 def _exclude(

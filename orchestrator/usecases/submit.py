@@ -112,6 +112,8 @@ class SubmitReport:
     """How preempted trials go on in each partition that was submitted to; empty on a dry run."""
     stopped: bool = False
     """Whether a local run was interrupted."""
+    n_ended: int = 0
+    """Failed and cancelled trials, before, that go again only where a person asks."""
 
     @property
     def n_submitted(self) -> int:
@@ -189,6 +191,7 @@ def submit(
         planned = choice.trials
         report = SubmitReport(sweep, cluster, tuple(profiles), len(trials), choice.states)
         report.planned, report.paused = planned, choice.judgement.paused
+        report.n_ended = choice.n_ended
         report.decisions, report.n_held = choice.judgement.decisions, choice.n_held
         report.n_foreign_holds = choice.n_foreign_holds
         report.opened, report.released = choice.judgement.opened, choice.judgement.released
@@ -297,7 +300,7 @@ def _dry_run(
     choice = choose_trials(sweep, spec, trials, None, is_asked=options.retry_failed)
     report = SubmitReport(sweep, cluster, tuple(profiles), len(trials), choice.states)
     report.planned, report.paused = choice.trials, choice.judgement.paused
-    report.decisions = choice.judgement.decisions
+    report.decisions, report.n_ended = choice.judgement.decisions, choice.n_ended
     return report
 
 

@@ -95,7 +95,9 @@ class Watcher:
             best=best,
             best_params=_best_params(best, summary),
             failures=tuple(_recent(groups, now_s)),
-            interruptions=count_interruptions(trials, states, slurm, find_cancelled(observation)),
+            interruptions=count_interruptions(
+                trials, states, slurm, find_cancelled(observation), observation.journal.preempted
+            ),
             notices=(*_notices(observation, states), *problem),
             supervisor=_tell_supervisor(self._sweep, observation),
             trouble=observation.unreachable or "",

@@ -77,20 +77,7 @@ def create_sweep(results: str, name: str, *, is_import: bool = False) -> SweepPa
 
 
 def refuse_import(sweep: SweepPaths) -> None:
-    """Refuse a folder of imported results, where nothing can be submitted.
-
-    Raises:
-        UserError: It is one.
-    """
-    if os.path.exists(sweep.imported):
-        raise UserError(
-            f"{sweep.root} holds imported results, to which nothing can be submitted: give the "
-            "sweep a name: of its own; make collect and make report show what was imported"
-        )
-
-
-def refuse_rerun(sweep: SweepPaths) -> None:
-    """Refuse to run anything of a folder of imported results: only what made them can.
+    """Refuse to run anything in a folder of imported results: only what made them can.
 
     Raises:
         UserError: It is one.
@@ -98,7 +85,8 @@ def refuse_rerun(sweep: SweepPaths) -> None:
     if os.path.exists(sweep.imported):
         raise UserError(
             f"{sweep.root} holds imported results, of which nothing can be run here: run it where "
-            "they were made, then import them again (make collect FROM=...)"
+            "they were made, then import them again (make collect FROM=...), or give a sweep of "
+            "your own another name:"
         )
 
 

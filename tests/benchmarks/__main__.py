@@ -6,7 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ["cli", "collect", "incremental", "figures", "report", "submit", "drain", "startup"]
+NAMES = [
+    "cli",
+    "collect",
+    "incremental",
+    "figures",
+    "report",
+    "submit",
+    "drain",
+    "startup",
+    "beats",
+]
 
 
 def main() -> int:

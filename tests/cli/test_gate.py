@@ -98,6 +98,39 @@ def test_equal_failures_go_again_with_retry_failed_as_well(folder: Path) -> None
     assert states(folder) == {"done": 6}
 
 
+def test_gate_that_a_canary_closed_opens_with_release_alone_and_submit_says_so(
+    folder: Path,
+) -> None:
+    (folder / "sweep.yaml").write_text(SPEC + "canary: {checkpoint: false}\n")
+    assert type_(folder, "submit", "sweep.yaml")[0] == 1
+    for words in (["--retry-failed"], ["--retry-failed", "--dry-run"]):
+        out = type_(folder, "submit", *words)[1]
+        assert "paused: canary" in out
+        assert "--retry-failed opens a gate only where equal failures closed it, not this" in out
+        assert "ARGS=--retry-failed" not in out
+    assert closed(folder)["kind"] == "canary"
+    (folder / "mended").touch()
+    assert type_(folder, "release")[0] == 0
+    assert states(folder) == {"done": 6}
+
+
+def test_submit_tells_which_failed_trials_need_its_option(folder: Path) -> None:
+    """Trial 1 fails after a report, so that a plain submit takes it up; 2 and 3 at once."""
+    (folder / "run.sh").write_text(
+        'report() { echo "$1" >> "$TRIAL_METRICS"; }\n'
+        'grep -q ": [456][,}]" "$TRIAL_PARAMS" && { report \'{"loss": 1}\'; exit; }\n'
+        'grep -q ": 1[,}]" "$TRIAL_PARAMS" && report \'{"step": 1}\'\n'
+        "exit 3\n"
+    )
+    out = type_(folder, "submit", "sweep.yaml")[1]
+    assert "ran: 6, failed: 3" in out
+    assert "  1 failed: make submit or make supervise decides whether\n    it goes again\n" in out
+    assert "  the other 2 go again with: make submit ARGS=--retry-failed\n" in out
+    out = type_(folder, "submit", "--dry-run")[1]
+    assert "would submit: 1 (dry run" in out
+    assert "  the other 2 go again with: make submit ARGS=--retry-failed\n" in out
+
+
 def test_equal_failures_close_it_again_when_nothing_was_mended(folder: Path) -> None:
     type_(folder, "submit", "sweep.yaml")
     code, out, _ = type_(folder, "release")

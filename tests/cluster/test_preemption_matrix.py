@@ -47,6 +47,14 @@ def options_of(row: Row) -> pytest.MarkDecorator:
 def check(user: User, row: Row) -> None:
     outcome = run_row(user, row)
     assert outcome.is_as_promised, outcome
+    if row in (_CANCELLED, *_IN_EVERY_RUN):
+        # Slurm does not requeue here: it told the attempt, or a round of submit, what it was.
+        counts = json.loads(user.type("failures", "--json").stdout)["interruptions"]
+        n_left = outcome.n_attempts - outcome.n_commits  # none of a trial that was quicker
+        assert {"preempted": n_left, "all": n_left} == {
+            "preempted": counts["preempted"],
+            "all": sum(counts.values()),
+        }, outcome
 
 
 @options_of(_AT_ONCE)

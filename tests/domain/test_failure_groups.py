@@ -150,10 +150,13 @@ def count_ends(
     state: TrialState = TrialState.INTERRUPTED,
     slurm: SlurmState | None = None,
     cancelled: set[tuple[str, str]] | None = None,
+    preempted: set[tuple[str, str]] | None = None,
 ) -> dict[Cause, int]:
     files = trial(1, *attempts)
     states = {files.name: state}
-    found = count_interruptions([files], states, {files.name: slurm}, cancelled or set())
+    found = count_interruptions(
+        [files], states, {files.name: slurm}, cancelled or set(), preempted or set()
+    )
     return {cause: n for cause, n in found.items() if n}
 
 
@@ -173,6 +176,23 @@ def test_attempt_that_was_told_to_stop_is_called_what_it_is_known_to_be() -> Non
     budget = {**told, "signal": records.STOPPED_BY_BUDGET}
     spent = attempt(1, records.PREEMPTED, requeue="by slurm", **budget)
     assert count_ends(spent) == {Cause.INTERRUPTED: 1}
+
+
+def test_preemption_that_slurm_told_is_one_also_after_the_trial_went_again() -> None:
+    """In resubmit mode nothing of it is in the attempt's record: it was told to stop, and left."""
+    keys = {"signal": "SIGTERM", "job_id": "7"}
+    first = attempt(1, records.PREEMPTED, token="t1", **keys)
+    silent = attempt(1, None, token="t1", job_id="7")
+    done = attempt(2, records.COMMITTED, token="t2")
+    for end in (first, silent):
+        told = {("t1", "00001-aaaa")}
+        assert count_ends(end, done, preempted=told, state=TrialState.DONE) == {Cause.PREEMPTED: 1}
+    assert count_ends(first, done, state=TrialState.DONE) == {Cause.INTERRUPTED: 1}
+    assert count_ends(silent, done, state=TrialState.DONE) == {Cause.SILENT: 1}
+    # Of a requeued task it was the newest attempt that Slurm ended for good.
+    second = attempt(2, records.PREEMPTED, token="t1", **keys)
+    ends = count_ends(first, second, preempted={("t1", "00001-aaaa")})
+    assert ends == {Cause.INTERRUPTED: 1, Cause.PREEMPTED: 1}
 
 
 def test_cancelled_attempt_is_a_cancellation_also_after_it_went_again() -> None:

@@ -21,6 +21,7 @@ from orchestrator.contract.states import TrialState
 from orchestrator.runtime import durable
 from orchestrator.runtime.claim import take_claim
 from orchestrator.runtime.commit import CommitFailed, commit_result, commit_when_possible
+from orchestrator.runtime.heartbeat import Times
 from orchestrator.usecases.collect import collect
 from orchestrator.usecases.observe import observe
 from tests.faults.prompt import finish, make_trial, record, start_attempt
@@ -144,7 +145,7 @@ def test_d11_commit_waits_for_a_server_that_is_away(
     """Metrics that cannot be read now are not a trial without metrics."""
     trial = make_trial(tmp_path)
     (trial / "metrics.jsonl").write_text('{"loss": 1}\n')
-    claim = take_claim(TrialPaths(str(trial)), {}, {}, print)
+    claim = take_claim(TrialPaths(str(trial)), {}, {}, Times(), print)
     real = os.open
     n_failures = 3
     said: list[str] = []
@@ -165,7 +166,7 @@ def test_d11_commit_waits_for_a_server_that_is_away(
 
 def test_d11_commit_gives_up_when_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = make_trial(tmp_path)
-    claim = take_claim(TrialPaths(str(trial)), {}, {}, print)
+    claim = take_claim(TrialPaths(str(trial)), {}, {}, Times(), print)
 
     def away(source: str, target: str) -> None:
         raise fail(errno.EIO)
@@ -200,7 +201,7 @@ def test_d12_claim_that_a_stale_listing_hides_is_not_taken_twice(
 ) -> None:
     trial = make_trial(tmp_path)
     paths = TrialPaths(str(trial))
-    take_claim(paths, {}, {}, print).write_end({"outcome": records.PREEMPTED})
+    take_claim(paths, {}, {}, Times(), print).write_end({"outcome": records.PREEMPTED})
     real = os.listdir
     n_stale = 2
 
@@ -212,7 +213,7 @@ def test_d12_claim_that_a_stale_listing_hides_is_not_taken_twice(
         return real(path)
 
     monkeypatch.setattr(os, "listdir", listdir)
-    assert take_claim(paths, {}, {}, print).number == 2
+    assert take_claim(paths, {}, {}, Times(), print).number == 2
     assert record(trial, 1) == {"outcome": records.PREEMPTED}
 
 
@@ -309,7 +310,7 @@ def test_d13_unlink_with_a_lost_reply_does_not_undo_a_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     trial = make_trial(tmp_path)
-    claim = take_claim(TrialPaths(str(trial)), {}, {}, print)
+    claim = take_claim(TrialPaths(str(trial)), {}, {}, Times(), print)
     lose_reply(monkeypatch, "unlink", number)
     assert commit_result(claim, claim.ended(records.COMMITTED)) is True
     assert json.loads((trial / "result.json").read_text())["attempt"] == 1
@@ -344,7 +345,7 @@ def test_d16_sweep_gone_during_an_attempt_creates_nothing_elsewhere(
 def test_d16_sweep_gone_before_the_claim_is_not_made_anew(tmp_path: Path) -> None:
     paths = TrialPaths(str(tmp_path / "sweep/trials" / GOOD))
     with pytest.raises(FileNotFoundError):
-        take_claim(paths, {}, {}, print)
+        take_claim(paths, {}, {}, Times(), print)
     assert os.listdir(tmp_path) == []
 
 

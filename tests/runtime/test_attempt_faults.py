@@ -21,6 +21,7 @@ from orchestrator.contract.paths import TrialPaths
 from orchestrator.runtime import job
 from orchestrator.runtime.claim import Claim, previous_ends
 from orchestrator.runtime.commit import commit_result
+from orchestrator.runtime.heartbeat import Times
 from tests.runtime.test_attempt import CHECKPOINTER, finish, make_trial, record, start
 from tests.waiting import await_file, await_pid, await_stop, wait_until
 
@@ -329,7 +330,7 @@ def test_c03_copies_that_commit_at_the_same_moment_commit_once(tmp_path: Path) -
         barrier, answers = context.Barrier(3), context.SimpleQueue()
 
         def commit(attempt: int, root: Path, barrier: Any, answers: Any) -> None:
-            claim = Claim(TrialPaths(str(root)), attempt, {"attempt": attempt})
+            claim = Claim(TrialPaths(str(root)), attempt, {"attempt": attempt}, Times())
             barrier.wait(120)
             answers.put((attempt, commit_result(claim, {"attempt": attempt})))
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from orchestrator.contract.paths import TrialPaths
-from orchestrator.runtime import claim as claims
 from orchestrator.runtime import job
-from orchestrator.runtime.claim import Beats, previous_ends, take_claim
+from orchestrator.runtime.claim import previous_ends, take_claim
+from orchestrator.runtime.heartbeat import Beats, Times, read_times
 from tests.runtime.test_attempt import finish, make_trial, record, start
 from tests.runtime.test_attempt_faults import AGAIN, TASK, foreign_claim, kill_all
 from tests.waiting import await_pid, wait_until
@@ -35,10 +35,11 @@ def await_beat(trial: Path, number: int, process: Any, after_s: float = 0.04) ->
 
 
 def test_beats_are_early_and_then_at_doubling_distances() -> None:
-    beats = Beats(100.0)
+    beats = Beats(100.0, Times())
     due = []
     for _ in range(8):
         due.append((beats.next_at - 100.0, beats.is_settled))
+        assert beats.looks(beats.next_at) is beats.is_settled
         beats.took_place(beats.next_at)
     assert due == [
         (1, False),
@@ -52,10 +53,22 @@ def test_beats_are_early_and_then_at_doubling_distances() -> None:
     ]
 
 
-def test_beats_of_a_short_heartbeat_are_regular_at_once(monkeypatch: Any) -> None:
-    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.5)
-    beats = Beats(0.0)
+def test_early_beat_that_comes_late_looks_for_a_successor() -> None:
+    """The process was frozen: whoever waited for it has gone on after a heartbeat and a half."""
+    beats = Beats(0.0, Times())
+    assert [beats.looks(at) for at in (1.0, 10.0, 16.5, 45.0)] == [False, False, True, True]
+
+
+def test_beats_of_a_short_heartbeat_are_regular_at_once() -> None:
+    beats = Beats(0.0, Times(heartbeat_s=0.5))
     assert (beats.next_at, beats.is_settled) == (0.5, True)
+
+
+def test_times_come_from_the_environment_as_far_as_it_names_them() -> None:
+    given = read_times({"ORCHESTRATOR_HEARTBEAT_S": "2", "ORCHESTRATOR_STALE_S": "7.5"})
+    assert (given.heartbeat_s, given.first_beat_s, given.stale_s) == (2.0, 1.0, 7.5)
+    usual = read_times({})
+    assert (usual.heartbeat_s, usual.first_beat_s, usual.stale_s) == (30.0, 1.0, 100.0)
 
 
 def test_attempt_killed_before_its_first_regular_heartbeat_is_known_to_have_lived(
@@ -68,6 +81,18 @@ def test_attempt_killed_before_its_first_regular_heartbeat_is_known_to_have_live
     (end,) = previous_ends(TrialPaths(str(trial)), 99)
     assert end["estimated"] is True
     assert end["wall_s"] > 0.03
+
+
+def test_early_beats_touch_the_claim_and_nothing_else(tmp_path: Path) -> None:
+    """Looking for a successor touches the folder, and takes seven operations more."""
+    trial = make_trial(tmp_path)
+    process = start(trial, "bash", "-c", SLEEPER, **EARLY)
+    program = await_pid(trial / "ready", process)
+    folder = (trial / "attempts").stat().st_mtime_ns
+    await_beat(trial, 1, process, after_s=0.3)
+    assert (trial / "attempts").stat().st_mtime_ns == folder
+    os.kill(program, 9)
+    assert finish(process)[0] == 137
 
 
 def test_attempt_that_waits_for_an_earlier_one_beats_and_its_time_counts(tmp_path: Path) -> None:
@@ -112,11 +137,10 @@ def test_attempt_that_waits_says_so_when_the_sweep_is_moved(tmp_path: Path) -> N
 
 
 def test_attempt_that_waits_sees_the_earlier_one_commit_between_two_beats(
-    tmp_path: Path, monkeypatch: Any
+    tmp_path: Path,
 ) -> None:
     trial = make_trial(tmp_path)
     foreign_claim(trial, **job.describe_job(TASK))
-    monkeypatch.setattr(claims, "FIRST_BEAT_S", 1000.0)
 
     def commit(line: str) -> None:
         assert "giving it" in line
@@ -124,7 +148,7 @@ def test_attempt_that_waits_sees_the_earlier_one_commit_between_two_beats(
         end = {**record(trial, 1), "outcome": "committed"}
         (trial / "attempts" / "1.json").write_text(json.dumps(end))
 
-    claim = take_claim(TrialPaths(str(trial)), {}, AGAIN, commit)
+    claim = take_claim(TrialPaths(str(trial)), {}, AGAIN, Times(first_beat_s=1000.0), commit)
     assert claim.is_passed
 
 
@@ -147,12 +171,11 @@ def test_attempt_waits_for_the_one_that_its_predecessor_waited_for(
     assert not (trial / "ready").exists()
 
 
-def test_wait_for_an_earlier_attempt_is_start_up(tmp_path: Path, monkeypatch: Any) -> None:
+def test_wait_for_an_earlier_attempt_is_start_up(tmp_path: Path) -> None:
     trial = make_trial(tmp_path)
     foreign_claim(trial, **job.describe_job(TASK))
-    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.1)
-    monkeypatch.setattr(claims, "WAIT_WORTH_TELLING_S", 0.1)
-    claim = take_claim(TrialPaths(str(trial)), {}, AGAIN, lambda line: None)
+    times = Times(heartbeat_s=0.1, worth_telling_s=0.1)
+    claim = take_claim(TrialPaths(str(trial)), {}, AGAIN, times, lambda line: None)
     assert claim.waited_s >= 0.1
     assert claim.ended("committed")["wall_s"] >= round(claim.waited_s, 3) - 0.001
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.runtime.requeue import requeue_task
+from orchestrator.contract.records import PREEMPTED_BY_SLURM
+from orchestrator.runtime.requeue import find_preemption, requeue_task
 
 TASK = {"SLURM_JOB_ID": "123", "SLURM_ARRAY_JOB_ID": "123", "SLURM_ARRAY_TASK_ID": "4"}
 
@@ -110,6 +111,27 @@ def test_requeue_command_survives_the_signals_of_the_job(slurm: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     assert requeue_task(TASK) == "requested"
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("2026-01-02T03:04:05 RUNNING", PREEMPTED_BY_SLURM),
+        ("2026-01-02T03:04:05 COMPLETING", PREEMPTED_BY_SLURM),
+        ("N/A PREEMPTED", PREEMPTED_BY_SLURM),
+        ("N/A RUNNING", None),  # a time limit's warning
+        ("N/A CANCELLED", None),
+        ("", None),
+        ("squeue: error: Invalid job format specification: PreemptTime", None),
+    ],
+)
+def test_preemption_of_a_job_that_is_not_requeued_is_known_if_slurm_says_so(
+    slurm: Path, said: str, answer: str | None
+) -> None:
+    (slurm / "squeue").write_text(f"#!/bin/sh\necho {said}\n")
+    assert find_preemption(TASK) == answer
+    (slurm / "squeue").write_text("#!/bin/sh\nexit 1\n")
+    assert find_preemption(TASK) is None
 
 
 def test_requeue_without_slurm_commands_is_told(

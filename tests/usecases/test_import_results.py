@@ -407,7 +407,7 @@ def test_import_never_touches_a_sweep_and_nothing_is_submitted_to_an_import(tmp_
     with pytest.raises(UserError, match="is a sweep that was submitted; choose another --name"):
         take(results, path, objectives=LOSS)
     done = take(results, path, objectives=LOSS, name="y")
-    with pytest.raises(UserError, match="holds imported results, to which nothing can be submit"):
+    with pytest.raises(UserError, match=r"can be run here: .* or give a sweep of your own"):
         workspace.create_sweep(results, "y")
     assert isinstance(done.sweep, SweepPaths)
     for name in ("../z", "a/b", "", ".", "-x"):
