@@ -136,7 +136,7 @@ def collect(
         confirmation = read_confirmation(sweep)
         is_imported = os.path.exists(sweep.imported)
 
-        def rank(some: Sequence[TrialFiles]) -> Leaderboard:
+        def rank(some: Sequence[TrialFiles], unfit: Mapping[str, str]) -> Leaderboard:
             board = rank_trials(
                 some,
                 states,
@@ -145,11 +145,12 @@ def collect(
                 now.timestamp(),
                 fresh=confirmation.by_id,
                 differs={*summary.differs, *confirmation.differs},
+                unfit=unfit,
             )
             board = add_confirmed(board, confirmation, trials, states)
             return _without_hours(board) if is_imported else board
 
-        board = rank(trials)
+        board = rank(trials, {})
         filtered = chosen = None
         if where is not None:
             # Lazy: its language takes longer to import than most collects have time for.
@@ -159,7 +160,10 @@ def collect(
             kept = [trial for trial in trials if trial.name in filtered.kept]
             # What a sweep used does not depend on what is looked at.
             chosen = replace(
-                rank(kept), counts=board.counts, usage=board.usage, goodput=board.goodput
+                rank(kept, board.unfit),
+                counts=board.counts,
+                usage=board.usage,
+                goodput=board.goodput,
             )
         collection = Collection(
             board,
