@@ -21,7 +21,8 @@ from orchestrator.contract.errors import (
     UserError,
 )
 from orchestrator.contract.states import TrialState
-from orchestrator.domain.goodput import describe_goodput, goodput_record
+from orchestrator.domain.goodput import goodput_record
+from orchestrator.domain.goodput_words import describe_goodput
 from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.sweep_summary import MAXIMIZE, MINIMIZE
 from orchestrator.domain.table import Table

@@ -62,7 +62,7 @@ def test_collect_finished_and_failed_trials_gives_the_whole_table(sweep):
             "The first place is provisional: one run may be luck (make confirm reruns the best "
             "on fresh seeds).",
             "",
-            "3 trials: 2 done, 1 failed. Used 6 GPU-hours, 15.00 EUR, 33.3% of it lost.",
+            "3 trials: 2 done, 1 failed. Used 6.000 GPU-hours, 15.00 EUR, 33.3% of it lost.",
             "",
             "| rank | pareto | trial | state | loss | lr | acc | attempts | gpu_hours | cost "
             "| currency | node | note |",
