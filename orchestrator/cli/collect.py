@@ -98,7 +98,7 @@ def run(argv: Sequence[str]) -> int:
             unshown = error
     is_unwritten = False
     try:
-        collection = replace(collection, paths=write_files_of(collection, sweep))
+        collection = write_files_of(collection, sweep)
     except OrchestratorError as error:  # an archive, a full disk: the table is good all the same
         is_unwritten = True
         collection = replace(collection, problems=[str(error), *collection.problems])
@@ -106,6 +106,8 @@ def run(argv: Sequence[str]) -> int:
         _print_json(collection, observation.unreachable, ratings)
     for path in () if options.json or unshown is not None else collection.paths:
         print(f"written: {show_path(path)}")
+    if collection.removed and not options.json and unshown is None:
+        print(f"removed: {show_path(sweep.best)}: {collection.removed}")
     _complain(collection, observation.unreachable)
     if unshown is not None:
         raise unshown

@@ -7,7 +7,6 @@ cache is written.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.adapters.best_file import write_best
+from orchestrator.adapters.best_file import retire_best, write_best
 from orchestrator.adapters.confirmation_file import read_confirmation
 from orchestrator.adapters.leaderboard_files import write_leaderboard
 from orchestrator.adapters.trial_dir import Scan, scan_sweep, without_gc
@@ -53,6 +52,8 @@ class Collection:
     """What could not be used, alike ones once, named with the first trial that has it."""
     paths: Sequence[str] = ()
     """Files written; empty if none were asked for."""
+    removed: str = ""
+    """Why ``best.yaml`` was removed; empty if it was not."""
     filtered: Filtered | None = None
     """What the condition of ``where`` left out; None without one."""
     is_imported: bool = False
@@ -62,8 +63,8 @@ class Collection:
     without one."""
     stamp: str | None = None
     """Digest of all that the table was made from; None while that depends on the clock."""
-    best_of: Sequence[TrialFiles] = ()
-    """Trials to take ``best.yaml`` from; none if the ranking is not by the sweep's own metric."""
+    best_of: Sequence[TrialFiles] | None = None
+    """Trials to take ``best.yaml`` from; None if the ranking is not by the sweep's own metric."""
 
     @property
     def shown(self) -> Leaderboard:
@@ -179,25 +180,28 @@ def collect(
                 ratings,
             ),
             # With others its spec names another metric than it was chosen by.
-            best_of=() if objectives else scan.trials,
+            best_of=None if objectives else scan.trials,
         )
         if not write_files:
             return collection
-        return replace(collection, paths=write_files_of(collection, sweep))
+        return write_files_of(collection, sweep)
 
 
-def write_files_of(collection: Collection, sweep: SweepPaths) -> list[str]:
-    """Write ``leaderboard.*`` and ``best.yaml``, and return their paths.
+def write_files_of(collection: Collection, sweep: SweepPaths) -> Collection:
+    """Write ``leaderboard.*`` and ``best.yaml``, and say which they are.
 
     Raises:
         OrchestratorError: A file could not be written; it is as it was before.
     """
     paths = write_leaderboard(collection.board, sweep, collection.stamp)
-    if collection.best_of:
-        # Nothing is ranked yet, or the sweep has no spec: export tells which.
-        with contextlib.suppress(UserError):
+    problems, removed = collection.problems, ""
+    if collection.best_of is not None:
+        try:
             paths.append(write_best(collection.board, collection.best_of, sweep))
-    return paths
+        except UserError:  # nothing is ranked yet, or the sweep has no spec: export tells which
+            removed, problem = retire_best(collection.board, sweep)
+            problems = [*filter(None, [problem]), *problems]
+    return replace(collection, paths=paths, removed=removed, problems=problems)
 
 
 def _read_summary(sweep: SweepPaths) -> tuple[SweepSummary, Mapping[str, Any]]:
