@@ -85,6 +85,7 @@ def run(argv: Sequence[str]) -> int:
         observation.reasons,
         datetime.now(UTC),
         scan=observation.scan,
+        gone=observation.gone,
         ratings=ratings,
         objectives=objectives,
         where=options.where,

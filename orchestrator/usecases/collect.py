@@ -32,7 +32,7 @@ from orchestrator.domain.spec_tree import nearest
 from orchestrator.domain.sweep_summary import SweepSummary, parse_summary
 from orchestrator.domain.table import Table
 from orchestrator.domain.trial_files import TrialFiles
-from orchestrator.domain.trial_problems import name_problems
+from orchestrator.domain.trial_problems import name_gone, name_problems
 from orchestrator.domain.typed_columns import FLOAT, Column
 from orchestrator.usecases.ratings import Ratings, load_ratings
 
@@ -100,6 +100,7 @@ def collect(
     *,
     scan: Scan | None = None,
     ratings: Ratings | None = None,
+    gone: Sequence[str] = (),
     write_files: bool = True,
     objectives: Sequence[tuple[str, str]] = (),
     where: str | None = None,
@@ -114,6 +115,7 @@ def collect(
         now: Time up to which running attempts cost.
         scan: What was read of the trials already; None reads it.
         ratings: People's ratings; None reads the sweep's ``ratings.csv``.
+        gone: Trials that were submitted and have no folder any more; they are named.
         write_files: Whether to write ``leaderboard.*`` and ``best.yaml``, which know of all trials
             in any case.
         objectives: Metrics and goals to rank by instead of the sweep's own, the first one first.
@@ -168,7 +170,7 @@ def collect(
             )
         collection = Collection(
             board,
-            _gather_problems(scan, ratings, board),
+            [*name_gone(gone), *_gather_problems(scan, ratings, board)],
             filtered=filtered,
             is_imported=is_imported,
             chosen=chosen,
