@@ -4,9 +4,9 @@ The table fits the width it is given: columns that do not fit are counted below 
 silence, and everything stands in ``leaderboard.csv``, or where the caller says if that cannot be
 written. First to go are measurements of time and of the machine. With repeats there is one row a
 configuration, with the mean, the half width of its 95 % interval and how many repeats there are;
-partial ones stand in a block of their own. Marks: ``~1`` cannot be told from rank
-1, ``*`` is on the Pareto front.
-Nothing here prints. Values come from programs and specs: control characters are stripped.
+partial ones stand in a block of their own. Marks: ``~1`` cannot be told from rank 1, ``*`` is on
+the Pareto front. Nothing here prints. Values come from programs and specs: control characters are
+stripped.
 """
 
 from __future__ import annotations

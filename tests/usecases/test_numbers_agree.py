@@ -163,6 +163,7 @@ def test_every_view_of_a_sweep_shows_the_same_numbers(
     study = to_study(board, it.observation.trials)
     for trial in study.trials:
         row = truth[trial.user_attrs["trial"]]
+        assert trial.user_attrs.get("gpu_hours") == row["gpu_hours"]  # a parameter is called so too
         if trial.values:
             assert trial.values == [row["acc"]]
         else:
