@@ -15,7 +15,6 @@ STDLIB_ONLY = {"contract", "runtime"}
 # Imports inside functions, each with its reason at the place.
 LAZY = {
     "orchestrator/adapters/best_file.py",
-    "orchestrator/adapters/leaderboard_parquet.py",
     "orchestrator/adapters/slurm_cli.py",
     "orchestrator/adapters/exports/mlflow_store.py",
     "orchestrator/adapters/exports/wandb_runs.py",

@@ -1,4 +1,4 @@
-r"""Writing a leaderboard as CSV, Markdown and Parquet. Runs on the login node.
+r"""Writing a leaderboard as CSV and Markdown. Runs on the login node.
 
 Each file is written aside and renamed, so a full disk leaves the old one. The same table gives the
 same bytes, and files that hold it already are left alone.
@@ -6,7 +6,7 @@ same bytes, and files that hold it already are left alone.
 **CSV** holds every row and column, numbers with all their digits. Text that a spreadsheet would
 take for a formula gets a leading ``'`` (OWASP ASVS 5.0 1.2.10, CWE-1236); numbers are left alone.
 Control characters but TAB and line ends, and what turns the direction of reading, are spelled as
-Python spells them (``\x1b``), since files are shown by ``cat``; Parquet has them as they are. A
+Python spells them (``\x1b``), since files are shown by ``cat``. A
 missing cell is empty, an empty text is ``""``, not-a-number is ``nan``; null and values that are no
 scalars are spelled as JSON spells them. Read it with ``keep_default_na=False``, else pandas takes
 the texts ``NA``, ``null`` and ``None`` for missing, and with ``dtype=str`` for columns of text that
@@ -14,8 +14,10 @@ looks like numbers::
 
     pandas.read_csv(path, keep_default_na=False, dtype={"trial": str})
 
-**Markdown** is for people: the first rows and fewer digits. **Parquet** is typed and needs pyarrow;
-it is left out where that is not installed.
+**Markdown** is for people: the first rows and fewer digits.
+
+Not here: Parquet. Importing pyarrow takes as long as reading and ranking ten thousand trials, at
+every collect, so it is written where somebody asks for it: by ``exports.tables``.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import __version__
-from orchestrator.adapters.leaderboard_parquet import can_write_parquet, format_parquet
 from orchestrator.contract.errors import CorruptRecord, OrchestratorError
 from orchestrator.contract.file_errors import explain
 from orchestrator.contract.paths import SweepPaths
@@ -76,22 +77,15 @@ def write_leaderboard(board: Leaderboard, sweep: SweepPaths, stamp: str | None =
     Raises:
         OrchestratorError: A file could not be written; it is as it was before.
     """
-    extensions = ["csv", "md", "parquet"] if can_write_parquet() else ["csv", "md"]
-    paths = [sweep.leaderboard(extension) for extension in extensions]
+    paths = [sweep.leaderboard("csv"), sweep.leaderboard("md")]
     stamp_path = f"{sweep.cache}/leaderboard.json"
     if stamp is not None and _read_stamp(stamp_path) == _describe_files(stamp, paths):
         return paths
-    files: list[tuple[str, bytes]] = []
-    for extension, path in zip(extensions, paths, strict=True):
-        if extension == "csv":
-            data = format_csv(board.table).encode("utf-8")
-        elif extension == "md":
-            data = format_markdown(board).encode("utf-8")
-        else:
-            data = format_parquet(board.table)
-        files.append((path, data))
+    texts = (format_csv(board.table), format_markdown(board))
     try:
-        durable.replace_all(files)
+        durable.replace_all(
+            [(path, text.encode("utf-8")) for path, text in zip(paths, texts, strict=True)]
+        )
     except OSError as error:
         path, error.filename = error.filename, None
         raise OrchestratorError(

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.adapters.ingest_cache import (
+    Entry,
+    is_current,
     load_cache,
-    recall_trial,
     remember_trial,
     update_cache,
 )
@@ -35,9 +36,9 @@ from orchestrator.contract.records import (
     fold_metrics,
     parse_record,
 )
-from orchestrator.domain.attempt_record import check_attempt, make_attempt
+from orchestrator.domain.attempt_record import make_attempt
 from orchestrator.domain.plain_text import strip_controls
-from orchestrator.domain.trial_files import TrialFiles
+from orchestrator.domain.trial_files import Attempt, TrialFiles
 
 # Of a running trial's metrics only the end is read: it is shown, never ranked.
 LIVE_METRICS_BYTES = 2**20
@@ -81,7 +82,7 @@ def list_trials(sweep: SweepPaths) -> list[str]:
 
 def read_trial(paths: TrialPaths) -> TrialFiles:
     """Read one trial's files, without the cache. See ``Scan`` for a whole sweep."""
-    return _read_trial(paths)[0]
+    return _read_trial(paths)
 
 
 def scan_trials(sweep: SweepPaths) -> list[TrialFiles]:
@@ -103,17 +104,16 @@ def scan_sweep(sweep: SweepPaths) -> Scan:
         now_ns = time.time_ns()
         trials: list[TrialFiles] = []
         recalled: list[str] = []
-        fresh: dict[str, Any] = {}
+        fresh: dict[str, Entry] = {}
         for _, name, mtime_ns in entries:
             hit = cached.get(name)
-            known = recall_trial(hit, mtime_ns, sweep) if hit is not None else None
-            if known is not None:
-                trials.append(known)
+            if hit is not None and is_current(hit, mtime_ns, sweep):
+                trials.append(hit.trial)
                 recalled.append(name)
                 continue
-            trial, attempts = _read_trial(sweep.trial(name))
+            trial = _read_trial(sweep.trial(name))
             trials.append(trial)
-            entry = remember_trial(trial, attempts, mtime_ns, now_ns, sweep)
+            entry = remember_trial(trial, mtime_ns, now_ns, sweep)
             if entry is not None:
                 fresh[name] = entry
         if fresh or len(recalled) < len(cached) or cache.is_damaged:
@@ -184,8 +184,7 @@ def _list_entries(sweep: SweepPaths) -> tuple[list[tuple[int, str, int]], list[s
     return entries, sorted(problems)
 
 
-def _read_trial(paths: TrialPaths) -> tuple[TrialFiles, list[list[Any]]]:
-    """Read one trial, and also return its attempts as ``check_attempt`` gives them."""
+def _read_trial(paths: TrialPaths) -> TrialFiles:
     name = paths.name
     match = _TRIAL_NAME.fullmatch(name)
     if match is None:
@@ -211,22 +210,21 @@ def _read_trial(paths: TrialPaths) -> tuple[TrialFiles, list[list[Any]]]:
     last_step = result.get("last_step") if result is not None else None
     if not is_committed and attempts:
         metrics, last_step = _read_live_metrics(paths, problems)
-    trial = TrialFiles(
+    return TrialFiles(
         name=name,
         number=int(match[1]),
         id=match[2],
         params=params,
         result=result,
         is_committed=is_committed,
-        attempts=tuple(map(make_attempt, attempts)),
+        attempts=attempts,
         metrics=metrics,
         last_step=last_step if type(last_step) is int else None,
         problems=tuple(problems),
     )
-    return trial, attempts
 
 
-def _read_attempts(paths: TrialPaths, ends: object, problems: list[str]) -> list[list[Any]]:
+def _read_attempts(paths: TrialPaths, ends: object, problems: list[str]) -> tuple[Attempt, ...]:
     """Collect the attempts: their ends as the result has them, the others from their records."""
     committed: dict[int, dict[str, Any]] = {}
     for end in ends if isinstance(ends, list) else ():
@@ -256,8 +254,8 @@ def _read_attempts(paths: TrialPaths, ends: object, problems: list[str]) -> list
                 record = found
                 if found is None or found.get("outcome") is None:
                     heartbeat_at = mtime
-        attempts.append(check_attempt(number, record or {}, heartbeat_at, problems))
-    return attempts
+        attempts.append(make_attempt(number, record or {}, heartbeat_at, problems))
+    return tuple(attempts)
 
 
 def _read_live_metrics(paths: TrialPaths, problems: list[str]) -> tuple[dict[str, Any], int | None]:

@@ -35,7 +35,7 @@
         checkpoints/                         keyed by trial, never by job id
         responses.jsonl                      answers to held-out prompts, if the program writes it
       reproductions/<trial>/<n>/             trials run again by hand, each a small sweep
-      leaderboard.{csv,md,parquet}
+      leaderboard.{csv,md}
       best.yaml                              the best configuration, as a sweep to submit
       exports/                               the leaderboard for other tools
       report.html                            all of it as one page that needs no network
@@ -320,7 +320,7 @@ class SweepPaths:
         return TrialPaths(f"{self.root}/trials/{name}")
 
     def leaderboard(self, extension: str) -> str:
-        """The leaderboard as ``csv``, ``md`` or ``parquet``."""
+        """The leaderboard as ``csv`` or ``md``."""
         return f"{self.root}/leaderboard.{extension}"
 
     @property

@@ -1,8 +1,6 @@
 """An attempt's record: checked, and made into an ``Attempt``.
 
-Pure: reads no file. In between stands a list of JSON values in the order of ``Attempt``'s fields,
-which is what the ingest cache keeps. Called by ``adapters.trial_dir`` and
-``adapters.ingest_cache``; runs on the login node.
+Pure: reads no file. Called by ``adapters.trial_dir``; runs on the login node.
 """
 
 from __future__ import annotations
@@ -16,15 +14,19 @@ from orchestrator.domain.trial_files import Attempt
 
 # A record of ours has three; more is somebody's file, and would only fill the cache.
 _MAX_NUMBERS = 16
-# Place of the resources in the list, for the cache, which keeps what many share once.
-RESOURCES_FIELD = Attempt._fields.index("resources")
-_N_FIELDS = len(Attempt._fields)
 
 
-def check_attempt(
+def make_attempt(
     number: int, record: Mapping[str, Any], heartbeat_at: float | None, problems: list[str]
-) -> list[Any]:
-    """Check an attempt's record and put it in the order of ``Attempt``'s fields, as JSON values."""
+) -> Attempt:
+    """Make an attempt of its record; what of that cannot be used is left out and named.
+
+    Args:
+        number: The attempt's.
+        record: Its claim or its end.
+        heartbeat_at: Last heartbeat as a Unix time; None once it has ended.
+        problems: Takes a line if something cannot be used.
+    """
     wrong: list[str] = []
 
     def text(key: str) -> str | None:
@@ -64,47 +66,47 @@ def check_attempt(
         wrong.append(key)
         return None
 
-    wall_s = seconds("wall_s")
-    times = []
-    for key in ("started_at", "ended_at"):
-        time_text = text(key)
-        if time_text is not None and _parse_time(time_text) is None:
+    def moment(key: str) -> datetime | None:
+        spelled = text(key)
+        found = None if spelled is None else _parse_time(spelled)
+        if spelled is not None and found is None:
             wrong.append(key)
-            time_text = None
-        times.append(time_text)
+        return found
+
     resources = record.get("resources")
     if not isinstance(resources, dict):
         if resources is not None:
             wrong.append("resources")
         resources = {}
-    fields = [
-        number,
-        text("node"),
-        *times,
-        wall_s,
-        text("outcome"),
-        whole("exit_code"),
-        text("cause"),
-        text("requeue"),
-        text("token"),
-        whole("array_task_id"),
-        text("job_id"),
-        resources,
-        heartbeat_at,
-        record.get("estimated") is True,
-        text("kind"),
-        text("fingerprint"),
-        text("signal"),
-        whole_numbers("progress_before"),
-        whole_numbers("progress"),
-        seconds("claimed_unix"),
-        _checkpoint_time(record.get("resumes_from"), wrong),
-        seconds("start_up_s"),
-        seconds("reported_unix"),
-    ]
+    attempt = Attempt(
+        number=number,
+        node=text("node"),
+        started_at=moment("started_at"),
+        ended_at=moment("ended_at"),
+        wall_s=seconds("wall_s"),
+        outcome=text("outcome"),
+        exit_code=whole("exit_code"),
+        cause=text("cause"),
+        requeue=text("requeue"),
+        token=text("token"),
+        array_task_id=whole("array_task_id"),
+        job_id=text("job_id"),
+        resources=resources,
+        heartbeat_at=heartbeat_at,
+        is_estimate=record.get("estimated") is True,
+        kind=text("kind"),
+        fingerprint=text("fingerprint"),
+        signal=text("signal"),
+        progress_before=whole_numbers("progress_before"),
+        progress=whole_numbers("progress"),
+        claimed_at=seconds("claimed_unix"),
+        resumes_from=_checkpoint_time(record.get("resumes_from"), wrong),
+        start_up_s=seconds("start_up_s"),
+        reported_at=seconds("reported_unix"),
+    )
     if wrong:
         problems.append(f"attempts/{number}.json: cannot use {', '.join(dict.fromkeys(wrong))}")
-    return fields
+    return attempt
 
 
 def _checkpoint_time(found: object, wrong: list[str]) -> float | None:
@@ -115,16 +117,6 @@ def _checkpoint_time(found: object, wrong: list[str]) -> float | None:
         return written
     wrong.append("resumes_from")
     return None
-
-
-def make_attempt(fields: list[Any]) -> Attempt:
-    """Make an attempt from the list that ``check_attempt`` returns."""
-    started_at, ended_at = fields[2], fields[3]
-    fields = fields.copy()
-    fields[2] = _parse_time(started_at) if started_at is not None else None
-    fields[3] = _parse_time(ended_at) if ended_at is not None else None
-    # Those of an older cache may be fewer; _make takes a third of the time.
-    return Attempt._make(fields) if len(fields) == _N_FIELDS else Attempt(*fields)
 
 
 def _parse_time(text: str) -> datetime | None:

@@ -119,7 +119,7 @@ def trial_usage(attempts: Iterable[Attempt], state: TrialState, now_s: float) ->
 
 
 class Meter:
-    """What trials used up to a moment; for many of them, whose attempts share their resources."""
+    """What trials used up to a moment; for many of them, most of which have like resources."""
 
     def __init__(self, now_s: float):
         """Start.
@@ -128,8 +128,6 @@ class Meter:
             now_s: Unix time up to which running attempts count.
         """
         self._now_s = now_s
-        # By identity, so that nothing is compared: the mapping itself is kept, so its id stays.
-        self._rates: dict[int, tuple[object, float, tuple[float, str] | None]] = {}
 
     def read(self, attempts: Sequence[Attempt], state: TrialState) -> Usage:
         """Add up the attempts of one trial; see ``trial_usage``."""
@@ -147,12 +145,11 @@ class Meter:
                 after = attempts[index + 1] if index < last else None
                 wall_s, is_estimate = attempt_wall_s(attempt, self._now_s, is_running, after)
             wall_h = (wall_s or 0.0) / HOUR_S
-            rate = self._rates.get(id(attempt.resources))
-            if rate is None:
-                resources = attempt.resources
-                rate = (resources, device_count(resources), attempt_price(resources))
-                self._rates[id(resources)] = rate
-            _, gpus, price = rate
+            get = attempt.resources.get
+            try:
+                gpus, price = _rate(get("gpus"), get("price_per_hour"), get("currency"))
+            except TypeError:  # a list, say, which has no hash
+                gpus, price = device_count(attempt.resources), attempt_price(attempt.resources)
             cost = _NO_MONEY if price is None else {price[1]: price[0] * wall_h}
             parts.append(Usage(wall_h, wall_h * gpus, cost, is_estimate))
         return parts[0] if last == 0 else sum_usage(parts)
@@ -174,10 +171,20 @@ def on_demand_price(resources: Mapping[str, object]) -> tuple[float, str] | None
 def _price(
     resources: Mapping[str, object], key: str, currency_key: str
 ) -> tuple[float, str] | None:
-    price, currency = _amount(resources.get(key)), resources.get(currency_key)
+    return _name_price(resources.get(key), resources.get(currency_key))
+
+
+def _name_price(amount: object, currency: object) -> tuple[float, str] | None:
+    price = _amount(amount)
     if price is None or not (price or currency):
         return None
     return price, name_currency(currency)
+
+
+# Typed: True is no count, though it equals 1.
+@functools.lru_cache(maxsize=1024, typed=True)
+def _rate(gpus: object, price: object, currency: object) -> tuple[float, tuple[float, str] | None]:
+    return _amount(gpus) or 0.0, _name_price(price, currency)
 
 
 def sum_usage(usages: Iterable[Usage]) -> Usage:

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import shutil
 
@@ -70,6 +71,39 @@ def test_scan_sweep_what_an_attempt_found_and_took_is_remembered(sweep, reads):
     assert fields == [(None, None, None), (1000.5, 900.25, 7.5)]
     reads.clear()
     assert (scan_sweep(sweep), trial_reads(reads)) == (cold, [])
+
+
+ODD_VALUES = {
+    "nan": float("nan"), "inf": -float("inf"), "spelled": "nan", "wide": 2**64, "large": 10**400,
+    "text": "\u202e\x1b\x00 \ud800 \U0001f642", "nested": {"a": [1, 1.0, True, None, -0.0, 5e-324]},
+    "exact": 2**53 + 1, "most": 2**64 - 1,
+}  # fmt: skip
+
+
+def spell(value):
+    """Spell values so that NaN is NaN, 1 is neither 1.0 nor True, and keys have no order."""
+    if isinstance(value, dict):
+        return sorted((key, spell(each)) for key, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return [type(value).__name__, *map(spell, value)]
+    return repr(value)
+
+
+@pytest.mark.parametrize("name", ODD_VALUES)
+def test_scan_sweep_odd_values_come_back_as_they_were(sweep, reads, name):
+    odd = {"value": ODD_VALUES[name], "loss": 0.1}
+    failed = add_trial(sweep, "00001-aaaa", {"lr": 1}, attempts=[ended("00001-aaaa", 1, FAILED)])
+    for trial in (failed, add_trial(sweep, "00002-bbbb", odd, {"loss": 0.2})):
+        write(trial.metrics, json.dumps(odd).encode() + b"\n")
+    write(sweep.trial("00003-cccc").params, json.dumps(odd).encode())
+    write_result(sweep.trial("00003-cccc"), odd)
+    let_rest(sweep)
+    cold = scan_sweep(sweep)
+    reads.clear()
+    warm = scan_sweep(sweep)
+    assert spell(warm.trials) == spell(cold.trials)
+    assert trial_reads(reads) == []
+    assert repr(cold.trials[0].metrics["value"]) == repr(cold.trials[2].params["value"])
 
 
 def test_scan_sweep_new_result_is_the_only_one_read(sweep, reads):

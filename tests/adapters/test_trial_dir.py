@@ -224,7 +224,7 @@ def test_read_trial_odd_attempt_fields_are_named(sweep):
     files = read_trial(add_trial(sweep, NAME, {}, attempts=[odd]))
     assert files.attempts == (Attempt(1, outcome=FAILED, token="demo-1", job_id="77"),)
     assert files.problems == (
-        "attempts/1.json: cannot use wall_s, started_at, ended_at, resources, node, exit_code, "
+        "attempts/1.json: cannot use resources, node, started_at, ended_at, wall_s, exit_code, "
         "array_task_id, claimed_unix, resumes_from, start_up_s",
     )
 

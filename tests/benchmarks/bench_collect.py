@@ -152,9 +152,7 @@ def main() -> None:
         for _ in range(N_RUNS):
             warm.append(seconds(_COLLECT, *arguments))
         sizes = {
-            extension: os.path.getsize(sweep.leaderboard(extension))
-            for extension in ("csv", "md", "parquet")
-            if os.path.exists(sweep.leaderboard(extension))
+            extension: os.path.getsize(sweep.leaderboard(extension)) for extension in ("csv", "md")
         }
         cache_bytes = os.path.getsize(sweep.cache + "/trials.jsonl")
     print(f"{n_trials} trials; best of {N_RUNS} fresh processes, imports included")

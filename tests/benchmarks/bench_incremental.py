@@ -25,13 +25,6 @@ from orchestrator.contract.records import read_record
 from tests.benchmarks.bench_collect import make_sweep, write
 
 N_RUNS, N_NEW = 3, 50
-# As `make setup` installs it: Parquet is an extra.
-WITHOUT_PYARROW = """\
-import sys
-sys.modules["pyarrow"] = None
-from orchestrator.__main__ import main
-main()
-"""
 FAKE_SLURM = Path(__file__).parents[1] / "faults" / "fake_slurm"
 
 
@@ -125,8 +118,6 @@ def main() -> None:
         rows[f"collect, {N_NEW} new"] = best(
             lambda: measure([*command, "collect", "bench", *where]), finish_new
         )
-        plain = [sys.executable, "-c", WITHOUT_PYARROW, "collect", "bench", *where]
-        rows[f"collect, {N_NEW} new, no pyarrow"] = best(lambda: measure(plain), finish_new)
         measure([*command, "collect", "bench", *where])
         rows["collect, nothing new"] = best(lambda: measure([*command, "collect", "bench", *where]))
         rows["status, all done"] = best(lambda: measure([*command, "status", "bench", *where]))

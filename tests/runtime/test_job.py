@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.domain.attempt_record import check_attempt
+from orchestrator.domain.attempt_record import make_attempt
 from orchestrator.runtime import job
 
 TASK = {
@@ -26,9 +26,9 @@ def test_describe_job_of_an_array_task() -> None:
 
 def test_described_job_is_what_the_login_node_reads() -> None:
     problems: list[str] = []
-    fields = check_attempt(1, {**job.describe_process(), **job.describe_job(TASK)}, None, problems)
+    attempt = make_attempt(1, {**job.describe_process(), **job.describe_job(TASK)}, None, problems)
     assert problems == []
-    assert fields[9:12] == ["demo-1a2b", 4, "125"]
+    assert (attempt.token, attempt.array_task_id, attempt.job_id) == ("demo-1a2b", 4, "125")
 
 
 def test_describe_job_by_itself_and_none() -> None:

@@ -33,7 +33,7 @@ def read_text(path):
 
 def read_all(sweep):
     found = {}
-    for extension in ("csv", "md", "parquet"):
+    for extension in ("csv", "md"):
         with open(sweep.leaderboard(extension), "rb") as file:
             found[extension] = file.read()
     return found
@@ -78,7 +78,7 @@ def test_collect_finished_and_failed_trials_gives_the_whole_table(sweep):
     assert collection.counts == {TrialState.DONE: 2, TrialState.FAILED: 1}
     assert collection.totals == Usage(3.0, 6.0, {"EUR": 15.0}, False)
     assert (collection.problems, len(collection.rows)) == ([], 3)
-    assert collection.paths == [sweep.leaderboard(e) for e in ("csv", "md", "parquet")]
+    assert collection.paths == [sweep.leaderboard(e) for e in ("csv", "md")]
 
 
 def test_collect_same_files_twice_gives_the_same_bytes(sweep, tmp_path):
@@ -233,11 +233,6 @@ def test_collect_no_file_in_the_place_of_ours_is_not_waited_for(sweep, make):
         collect(sweep, {}, {}, NOON)
 
 
-def test_collect_without_pyarrow_leaves_parquet_out(sweep, monkeypatch):
-    monkeypatch.setattr(leaderboard_files, "can_write_parquet", lambda: False)
-    assert collect(sweep, {}, {}, NOON).paths == [sweep.leaderboard(e) for e in ("csv", "md")]
-
-
 def test_collect_without_summary_raises(tmp_path):
     os.makedirs(tmp_path / "x" / "trials")
     with pytest.raises(UserError, match=r"no sweep\.json there"):
@@ -271,8 +266,6 @@ def test_csv_texts_come_back_as_they_were(sweep):
     assert back["lr"].tolist() == TEXTS
     assert back["trial"].tolist() == [f"{number:05d}-aaaa" for number in range(len(TEXTS))]
     assert [row["lr"] for row in csv.DictReader(io.StringIO(read_text(path), newline=""))] == TEXTS
-    parquet = pd.read_parquet(sweep.leaderboard("parquet"))
-    assert parquet["lr"].tolist() == TEXTS
     assert back["loss"].tolist() == list(range(len(TEXTS)))
 
 

@@ -1,8 +1,9 @@
 """The whole leaderboard as CSV, Markdown, Parquet or JSON. Runs on the login node.
 
-CSV, Markdown and Parquet are those of ``adapters.leaderboard_files``, and so are their guards
-against formulas and markup. JSON is standard JSON: numbers with all digits, ``"nan"``, ``"inf"``
-and ``"-inf"`` as text, missing cells as null.
+CSV and Markdown are those of ``adapters.leaderboard_files``, and so are their guards against
+formulas and markup. Parquet has the types of ``domain.typed_columns`` and every text as it is; NaN
+and null differ in it, though pandas reads both as missing. JSON is standard JSON: numbers with all
+digits, ``"nan"``, ``"inf"`` and ``"-inf"`` as text, missing cells as null.
 """
 
 from __future__ import annotations

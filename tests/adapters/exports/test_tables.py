@@ -1,11 +1,16 @@
 import csv
 import json
+import math
+from dataclasses import replace
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.adapters.exports.formats import FORMATS, check_package, write_export
 from orchestrator.contract.errors import UserError
+from orchestrator.domain.table import Table
+from orchestrator.domain.typed_columns import MISSING, typed_column
 from tests.adapters.exports.sweeps import EVIL, EVIL_METRIC, make_source
 
 
@@ -47,6 +52,36 @@ def test_parquet_has_types(source, tmp_path):
     frame = pd.read_parquet(path)
     assert frame["loss"].tolist()[:2] == [0.25, 0.5]
     assert frame["text"][0] == EVIL
+
+
+def test_parquet_has_the_documented_arrow_types_and_keeps_every_value(source, tmp_path):
+    cells = {
+        "flag": [True, MISSING, False],
+        "count": [2**62 + 1, MISSING, -1],
+        "loss": [math.nan, MISSING, math.inf],
+        "text": ["é\x00=1", MISSING, ""],
+        "none": [MISSING] * 3,
+    }
+    columns = {name: typed_column(values) for name, values in cells.items()}
+    board = replace(source.board, table=Table(columns))
+    (path,) = write_export("parquet", replace(source, board=board), str(tmp_path)).paths
+    table = pq.read_table(path)
+    assert dict(zip(table.schema.names, map(str, table.schema.types), strict=True)) == {
+        "flag": "bool",
+        "count": "int64",
+        "loss": "double",
+        "text": "large_string",
+        "none": "large_string",
+    }
+    found = table.to_pydict()
+    assert math.isnan(found["loss"].pop(0))
+    assert found == {
+        "flag": [True, None, False],
+        "count": [2**62 + 1, None, -1],
+        "loss": [None, math.inf],
+        "text": ["é\x00=1", None, ""],
+        "none": [None] * 3,
+    }
 
 
 def test_markdown_escapes_markup(source, tmp_path):
