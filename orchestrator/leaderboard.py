@@ -219,6 +219,7 @@ def _collect(
         observation.reasons,
         datetime.now(UTC),
         scan=observation.scan,
+        gone=observation.gone,
         write_files=write,
     )
     board = collection.board

@@ -2,6 +2,8 @@
 
 Written by ``collect`` and ``export``, only when it would say something else than before: reading a
 spec takes longer than all the rest. Of a sweep without its spec (imported results) there is none.
+Where the trial that the file names is not the best any more, and none can be written, it is
+removed, if it is as it was written: what somebody edited, or put there, stays.
 """
 
 from __future__ import annotations
@@ -14,8 +16,15 @@ from orchestrator.contract.errors import CorruptRecord, OrchestratorError, UserE
 from orchestrator.contract.file_errors import explain
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.records import read_record
-from orchestrator.domain.best_header import best_trial, format_header
+from orchestrator.domain.best_header import (
+    best_trial,
+    format_header,
+    is_unedited,
+    named_trial,
+    seal,
+)
 from orchestrator.domain.leaderboard import Leaderboard
+from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.trial_files import TrialFiles
 from orchestrator.runtime import durable
 
@@ -51,13 +60,38 @@ def write_best(
     # Lazy: reading YAML takes longer than collecting, and most times nothing has changed.
     from orchestrator.domain.best_spec import format_best
 
-    data = format_best(text, file, overrides, params, header).encode("utf-8")
+    data = seal(format_best(text, file, overrides, params, header))
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         durable.replace(path, data)
     except OSError as error:
         raise OrchestratorError(f"{path}: not written: {explain(error)}") from None
     return path
+
+
+def retire_best(board: Leaderboard, sweep: SweepPaths) -> tuple[str, str]:
+    """Remove a ``best.yaml`` that names another trial than the best, where none can be written.
+
+    Returns:
+        Why it was removed, and what is wrong with one that stays; both empty if the file still
+        names the best, is none of ours, or is not there.
+    """
+    try:
+        data = read_file(sweep.best, MAX_BYTES)[0]
+    except (OSError, UnusableFile):
+        return "", ""
+    trial, best = named_trial(data), best_trial(board)
+    if trial is None or trial == best:
+        return "", ""
+    now = "nothing is ranked any more" if best is None else f"the best is {best} now"
+    words = f"it was of trial {one_line(trial, 60)}, and {now}"
+    if not is_unedited(data):
+        return "", f"{sweep.best}: {words}; it was edited, so it stays"
+    try:
+        os.unlink(sweep.best)
+    except OSError as error:
+        return "", f"{sweep.best}: {words}; it cannot be removed: {explain(error)}"
+    return words, ""
 
 
 def results_folder(sweep: SweepPaths) -> str:

@@ -32,7 +32,8 @@ from orchestrator.contract.errors import CorruptRecord, OrchestratorError
 from orchestrator.contract.file_errors import explain
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.records import dump_record, read_record
-from orchestrator.domain.cost_tables import show_money
+from orchestrator.domain.amounts import show_money
+from orchestrator.domain.goodput_words import describe_allocated, has_lost, lost_share
 from orchestrator.domain.leaderboard import Leaderboard
 from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.table import Table
@@ -173,16 +174,12 @@ def describe_counts(board: Leaderboard) -> str:
 
 def describe_usage(board: Leaderboard) -> str:
     """Say what the sweep used; empty before anything ran."""
-    usage = board.usage
-    if usage.wall_h <= 0:
+    goodput = board.goodput
+    if not goodput.allocated_ms:
         return ""
-    about = "at least " if usage.is_estimate else ""
-    hours, unit = (usage.gpu_hours, "GPU-hours") if usage.gpu_hours else (usage.wall_h, "hours")
-    amount = f"{hours:,.0f} {unit}" if hours >= 100 else f"{hours:.3g} {unit}"
-    money = show_money(usage.cost)
-    share = board.goodput.lost_share
-    lost = f", {share:.1%} of it lost" if share >= 0.0005 else ""
-    return f"Used {about}{amount}{f', {money}' if money else ''}{lost}."
+    money = show_money(board.usage.cost)
+    lost = f", {lost_share(goodput)} of it lost" if has_lost(goodput) else ""
+    return f"Used {describe_allocated(goodput)}{f', {money}' if money else ''}{lost}."
 
 
 def show_value(value: object, digits: int = 5) -> str:

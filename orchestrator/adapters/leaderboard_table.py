@@ -1,11 +1,12 @@
 """Showing a leaderboard on a terminal. Runs on the login node.
 
 The table fits the width it is given: columns that do not fit are counted below it, never cut out in
-silence, and everything stands in ``leaderboard.csv``. First to go are measurements of time and of
-the machine. With repeats there is one row a configuration, with the mean, the half width of its
-95 % interval and how many repeats there are; partial ones stand in a block of their own. Marks:
-``~1`` cannot be told from rank 1, ``*`` is on the Pareto front.
-Nothing here prints. Values come from programs and specs: control characters are stripped.
+silence, and everything stands in ``leaderboard.csv``, or where the caller says if that cannot be
+written. First to go are measurements of time and of the machine. With repeats there is one row a
+configuration, with the mean, the half width of its 95 % interval and how many repeats there are;
+partial ones stand in a block of their own. Marks: ``~1`` cannot be told from rank 1, ``*`` is on
+the Pareto front. Nothing here prints. Values come from programs and specs: control characters are
+stripped.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from orchestrator.domain.metric_comparison import is_of_time
 from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.table import Table
 
+IN_FILE = "in leaderboard.csv"
 _MAX_CELL, _MIN_TITLE = 24, 6
 _CONFIRMED = re.compile(r"(?<=^fresh seed), to confirm \d+")
 # How train/ names measurements of a moment; of a trial that has ended they say least.
@@ -53,7 +55,7 @@ class _Column:
 
 
 def render_leaderboard(
-    board: Leaderboard, width: int, n_rows: int = 20, n_others: int = 5
+    board: Leaderboard, width: int, n_rows: int = 20, n_others: int = 5, rest: str = IN_FILE
 ) -> list[Line]:
     """Make the head of a leaderboard fit for a terminal.
 
@@ -62,15 +64,16 @@ def render_leaderboard(
         width: Columns of the terminal.
         n_rows: At most so many ranked rows, or configurations.
         n_others: At most so many rows without a rank.
+        rest: Where rows and columns are that are not shown.
     """
     lines = [Line(text, BOLD) for text in wrap(_headline(board), width)]
     if board.standing.words:
         lines += map(Line, wrap(one_line(board.standing.words, 600), width))
     if board.leads:
-        lines += _ranked(board, width, n_rows)
+        lines += _ranked(board, width, n_rows, rest)
     if len(board.table) > board.n_ranked:
         lines += map(Line, ("", "Without a rank:") if board.leads else ("",))
-        lines += _others(board, width, n_others)
+        lines += _others(board, width, n_others, rest)
     counts = f"{describe_counts(board)} {describe_usage(board)}".rstrip()
     return [*lines, Line(""), *map(Line, wrap(counts, width))]
 
@@ -98,7 +101,7 @@ def _headline(board: Leaderboard) -> str:
     return f"{name}: {named[0]}{front}"
 
 
-def _ranked(board: Leaderboard, width: int, n_rows: int) -> list[Line]:
+def _ranked(board: Leaderboard, width: int, n_rows: int, rest: str) -> list[Line]:
     """Show ranked rows in as many columns as fit, and say what did not."""
     frame = board.table.take(board.leads[:n_rows])
     names = cell_values(frame["trial"])
@@ -126,11 +129,11 @@ def _ranked(board: Leaderboard, width: int, n_rows: int) -> list[Line]:
             columns[index] = unfolded
     n_left = len(board.leads) - len(frame)
     if n_left:
-        legend.append(_more(n_left, "configuration" if board.summary.seeded else "row"))
+        legend.append(_more(n_left, "configuration" if board.summary.seeded else "row", rest))
     below = [Line(line, DIM) for text in legend for line in wrap(text, width)]
     hidden = [name for name in hidden if name in board.table]  # means of an amount are not there
     if hidden:
-        text = f"{_more(len(hidden), 'column')}: {', '.join(one_line(n, 40) for n in hidden)}"
+        text = f"{_more(len(hidden), 'column', rest)}: {', '.join(one_line(n, 40) for n in hidden)}"
         below.append(Line(cut(text, width), DIM))
     return [*_blocks(columns, frame), *below]
 
@@ -238,7 +241,7 @@ def _confirmed_columns(frame: Table) -> list[_Column]:
     ]
 
 
-def _others(board: Leaderboard, width: int, n_rows: int) -> list[Line]:
+def _others(board: Leaderboard, width: int, n_rows: int, rest: str) -> list[Line]:
     """Show trials without a rank: where they stand and why, alike ones once with their count."""
     frame = board.table.take(range(len(board.table))[board.n_ranked :])
     names, states = cell_values(frame["trial"]), cell_values(frame["state"])
@@ -274,7 +277,7 @@ def _others(board: Leaderboard, width: int, n_rows: int) -> list[Line]:
     if any(whys):
         columns.append(_Column("why", whys, False))
     n_left = len(frame) - sum(map(len, members))
-    more = wrap(_more(n_left, "row"), width) if n_left else []
+    more = wrap(_more(n_left, "row", rest), width) if n_left else []
     return [*_table(columns), *(Line(text, DIM) for text in more)]
 
 
@@ -331,5 +334,5 @@ def _total_width(columns: Sequence[_Column]) -> int:
     return sum(column.width for column in columns) + GAP * (len(columns) - 1)
 
 
-def _more(n: int, what: str) -> str:
-    return f"… and {n:,} more {what}{'s' if n != 1 else ''} in leaderboard.csv"
+def _more(n: int, what: str, rest: str) -> str:
+    return f"… and {n:,} more {what}{'s' if n != 1 else ''} {rest}"

@@ -281,12 +281,12 @@ def _attributes(
 ) -> dict[str, Any]:
     """Say what Optuna has no field for; missing cells are left out."""
     found: dict[str, Any] = {"trial": trial.name, "state": row["state"]}
-    for name, value in params.items():
-        if name not in distributions:
-            found[f"param.{name}" if name in found else name] = value
     columns = ["rank", "tie", "attempts", "gpu_hours", *board.costs, "currency", "node", "note"]
     if board.summary.seeded:
         columns.insert(1, f"{board.objective}_mean")
+    for name, value in params.items():
+        if name not in distributions:
+            found[f"param.{name}" if name in (*found, *columns) else name] = value
     for column in [*columns, *board.metrics]:
         if row.get(column) is not None:
             found.setdefault(column, row[column])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.adapters.leaderboard_table import render_leaderboard
+from orchestrator.adapters.leaderboard_table import IN_FILE, render_leaderboard
 from orchestrator.adapters.terminal_text import DIM, Line, paint, wrap
 from orchestrator.cli.arguments import make_parser, show_path, split_words
 from orchestrator.cli.import_options import add_import_options, find_or_import
@@ -21,7 +22,8 @@ from orchestrator.contract.errors import (
     UserError,
 )
 from orchestrator.contract.states import TrialState
-from orchestrator.domain.goodput import describe_goodput, goodput_record
+from orchestrator.domain.goodput import goodput_record
+from orchestrator.domain.goodput_words import describe_goodput
 from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.sweep_summary import MAXIMIZE, MINIMIZE
 from orchestrator.domain.table import Table
@@ -37,6 +39,8 @@ trials are shown below the ranked ones, never dropped.
 # Of files that could not be used, alike ones once; the rest is counted.
 MAX_PROBLEMS = 50
 MAX_PROBLEM_CHARS = 500
+# Of rows and columns that are not shown where no file can be written.
+NO_FILE = "(ARGS=--json has all)"
 
 
 def run(argv: Sequence[str]) -> int:
@@ -84,27 +88,32 @@ def run(argv: Sequence[str]) -> int:
         observation.reasons,
         datetime.now(UTC),
         scan=observation.scan,
+        gone=observation.gone,
         ratings=ratings,
         objectives=objectives,
         where=options.where,
         write_files=False,
     )
     unshown: OSError | None = None
+    is_in_files = False
     if not options.json:
-        try:
-            _show(collection, options.top)  # nobody waits for the files to see it
+        try:  # nobody waits for the files to see it
+            is_in_files = _show(collection, options.top, os.access(sweep.root, os.W_OK | os.X_OK))
         except OSError as error:  # `| head`, a full disk below stdout: the files come all the same
             unshown = error
     is_unwritten = False
     try:
-        collection = replace(collection, paths=write_files_of(collection, sweep))
+        collection = write_files_of(collection, sweep)
     except OrchestratorError as error:  # an archive, a full disk: the table is good all the same
         is_unwritten = True
-        collection = replace(collection, problems=[str(error), *collection.problems])
+        rest = "; what is not shown above is in no file: ARGS=--json has it" if is_in_files else ""
+        collection = replace(collection, problems=[f"{error}{rest}", *collection.problems])
     if options.json:
         _print_json(collection, observation.unreachable, ratings)
     for path in () if options.json or unshown is not None else collection.paths:
         print(f"written: {show_path(path)}")
+    if collection.removed and not options.json and unshown is None:
+        print(f"removed: {show_path(sweep.best)}: {collection.removed}")
     _complain(collection, observation.unreachable)
     if unshown is not None:
         raise unshown
@@ -112,17 +121,21 @@ def run(argv: Sequence[str]) -> int:
     return EXIT_TRIALS_FAILED if failed or is_unwritten else EXIT_OK
 
 
-def _show(collection: Collection, top: int) -> None:
+def _show(collection: Collection, top: int, can_write: bool) -> bool:
+    """Print the table, and tell whether it says that the rest is in the files."""
     # Wide only for people: in a file or pipe a table has no edge to keep to.
     is_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size((100, 24)).columns if is_terminal else 160
-    lines = render_leaderboard(collection.shown, width, top)
+    rest = IN_FILE if can_write else NO_FILE
+    lines = render_leaderboard(collection.shown, width, top, rest=rest)
     if collection.filtered is not None:
         words = wrap(one_line(collection.filtered.words, 400), width)
         lines = [*(Line(text, DIM) for text in words), *lines]
+    is_in_files = any("leaderboard.csv" in line.text for line in lines)
     print(paint(lines, is_terminal), end="")
     for line in describe_goodput(collection.board.goodput):
         print(line)
+    return is_in_files
 
 
 def read_objectives(words: Sequence[str]) -> list[tuple[str, str]]:

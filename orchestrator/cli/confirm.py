@@ -18,10 +18,10 @@ from orchestrator.cli.json_output import print_json
 from orchestrator.cli.submit import default_templates, show_progress
 from orchestrator.contract.errors import EXIT_OK, EXIT_TRIALS_FAILED, UserError
 from orchestrator.contract.states import TrialState
+from orchestrator.domain.amounts import show_money
 from orchestrator.domain.confirmation import MAX_TRIALS
 from orchestrator.domain.confirmed import MIN_SEEDS, Confirmed, short, spell
 from orchestrator.domain.cost import Usage
-from orchestrator.domain.cost_tables import show_money
 from orchestrator.domain.leaderboard import Leaderboard
 from orchestrator.domain.plain_text import one_line
 from orchestrator.usecases.collect import collect

@@ -51,6 +51,7 @@ def run(argv: Sequence[str]) -> int:
         observation.reasons,
         datetime.fromtimestamp(now_s, UTC),
         scan=observation.scan,
+        gone=observation.gone,
         write_files=False,
     )
     costs = measure_costs(ReportInput(sweep, observation, collection, now_s), options.top)

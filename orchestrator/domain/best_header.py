@@ -1,7 +1,8 @@
 """The comment at the top of ``best.yaml``: which configuration it is, how good, how to go on. Pure.
 
 Made of the leaderboard alone, without reading the spec, so that ``collect`` can tell cheaply
-whether the file that is there still says the same.
+whether the file that is there still says the same. The last line is a digest of all above it, so
+that a file is known for one that nobody has edited.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +29,11 @@ _CERTAINTY = {
     Certainty.OVERTURNED: "Its first place is overturned: on fresh seeds {better} is better.",
 }
 # Raise it when best_spec writes something else for the same spec and parameters.
-_VERSION = 1
+_VERSION = 2
+_FIRST = re.compile(
+    rb"# The best configuration of sweep .{1,300} so far, as a sweep: trial (\S+)\."
+)
+_SEAL = b"# sha256 of the lines above: "
 
 
 def best_trial(board: Leaderboard) -> str | None:
@@ -64,6 +70,26 @@ def format_header(
         f"Made of the spec {digest.hexdigest()[:12]}.",
     ]
     return "".join(f"# {_comment(line)}\n" for line in lines if line)
+
+
+def seal(text: str) -> bytes:
+    """Return the whole file: a text, and the digest of it in a line of its own."""
+    data = text.encode("utf-8")
+    return data + _SEAL + hashlib.sha256(data).hexdigest().encode("ascii") + b"\n"
+
+
+def named_trial(data: bytes) -> str | None:
+    """Return the name of the trial that a ``best.yaml`` is of; None if it is no file of ours."""
+    first = _FIRST.fullmatch(data.partition(b"\n")[0])
+    return None if first is None else first[1].decode("utf-8", "replace")
+
+
+def is_unedited(data: bytes) -> bool:
+    """Tell whether a file is as ``seal`` made it."""
+    text, found, digest = data.rpartition(_SEAL)
+    return bool(found) and digest.strip().decode("ascii", "replace") == (
+        hashlib.sha256(text).hexdigest()
+    )
 
 
 def _best_on_fresh_seeds(board: Leaderboard) -> str:

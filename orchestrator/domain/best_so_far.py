@@ -3,7 +3,7 @@
 The same rules as ``domain.leaderboard``'s, whose first place it names; a test holds them together.
 Only done trials with a finite objective count. With repeats it is the configuration with the best
 mean over its repeats that are done, complete ones before partial ones, and none with a repeat that
-is done and has no finite objective; it is named by its first trial that counts.
+diverged; it is named by its first trial that counts.
 
 Not covered: what decides between equals (the first by number is named), ties that intervals cannot
 separate, several objectives (the first counts), and people's ratings. ``make collect`` has them.
@@ -20,6 +20,7 @@ from typing import Any
 
 from orchestrator.contract.records import metric_value
 from orchestrator.contract.states import TrialState
+from orchestrator.domain.divergence import describe_divergence
 from orchestrator.domain.named_columns import flatten_params
 from orchestrator.domain.repeats import mean_interval
 from orchestrator.domain.sweep_summary import MINIMIZE, SweepSummary
@@ -84,11 +85,13 @@ def _judge(group: list[TrialFiles], states: Mapping[str, TrialState], metric: st
     values: list[float] = []
     first: TrialFiles | None = None
     for trial in group:
-        if states[trial.name] is not TrialState.DONE:
-            continue
-        value = None if trial.result is None else metric_value(trial.metrics.get(metric))
-        if value is None or not math.isfinite(value):
+        if describe_divergence(trial, states[trial.name], metric):
             return None
+        if states[trial.name] is not TrialState.DONE or trial.result is None:
+            continue
+        value = metric_value(trial.metrics.get(metric))
+        if value is None:
+            continue
         values.append(value)
         first = first or trial
     if first is None:

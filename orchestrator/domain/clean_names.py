@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from orchestrator.domain.plain_text import one_line
 
@@ -18,6 +18,8 @@ def clean_names(
     *,
     letter_first: bool = False,
     is_path: bool = False,
+    reserved: Collection[str] = (),
+    prefix: str = "",
 ) -> dict[str, str]:
     """Map each name to one that a tool takes.
 
@@ -28,15 +30,21 @@ def clean_names(
         max_chars: Longest name.
         letter_first: Whether it has to begin with an ASCII letter or ``_``.
         is_path: Whether it is taken for a path, which may not lead out of its folder.
+        reserved: Names of something else, which none of these becomes.
+        prefix: What stands before a name that would have become one of those.
 
     Returns:
         Cleaned names by name; of two that would become one, the later gets ``_2``, ``_3``, ...
     """
     unique = list(dict.fromkeys(names))
     cleaned = {name: _clean(name, allowed, max_chars, letter_first, is_path) for name in unique}
-    taken = {name for name in unique if cleaned[name] == name}
     for name in unique:
-        if cleaned[name] == name:
+        if cleaned[name] in reserved:
+            cleaned[name] = _clean(prefix + name, allowed, max_chars, letter_first, is_path)
+    own = {name for name in unique if cleaned[name] == name}
+    taken = own.union(reserved)
+    for name in unique:
+        if name in own:
             continue
         base, number = cleaned[name], 2
         while cleaned[name] in taken:

@@ -1,33 +1,43 @@
 """The tables of ``make costs``, as texts, and the same as JSON values. Pure.
 
-Numbers of a table that are parts of a total are rounded so that they add up to the total as it is
-shown: the parts with the largest remainders are rounded up. What is not known says so, and is never
-shown as 0; what is known from below only says "at least". Hours have the unit of ``Goodput.unit``.
+Numbers of a table that are parts of a total add up to the total as it is shown (``amounts``). What
+is not known says so, and is never shown as 0; what is known from below only says "at least". Hours
+have the unit of ``Goodput.unit``.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.domain.economics import LOST, NANO, Economics, Way
-from orchestrator.domain.goodput import (
+from orchestrator.domain.amounts import (
+    AT_LEAST,
     HOUR_MS,
+    UNKNOWN,
+    at_least,
+    show_hours,
+    show_money,
+    show_money_parts,
+    show_parts,
+)
+from orchestrator.domain.economics import LOST, Economics, Way
+from orchestrator.domain.goodput import (
     PARTS,
     PREEMPTED,
     RESULTS,
     UNFINISHED,
-    describe_open,
     goodput_record,
+)
+from orchestrator.domain.goodput_words import (
+    describe_open,
+    lost_share,
+    result_share,
+    results_per_hour,
+    show_shares,
 )
 from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.text_table import TextTable
 
-UNKNOWN = "unknown"
-# Before what is known from below only.
-AT_LEAST = "≥ "
 _MEASURED, _EXTRAPOLATED = "measured", "extrapolated"
 _WAYS = {
     "as_run": ("as run", _MEASURED),
@@ -71,15 +81,11 @@ def part_table(economics: Economics) -> TextTable:
     parts = [economics.parts[name] for name in names]
     are_open = [*(part.n_open > 0 for part in parts), goodput.n_open > 0]
     hours = show_parts([part.device_ms for part in parts], HOUR_MS, least=1)
-    shares = show_parts([part.device_ms * 100 for part in parts], goodput.allocated_ms or 1, 1, 1)
-    percent = [
-        UNKNOWN if part.n_open and not part.device_ms else f"{share}%"
-        for part, share in zip(parts, shares, strict=False)
-    ]
+    shares = show_shares(goodput)
     columns = [
         [*(str(part.n_attempts) for part in parts), str(economics.n_attempts)],
         [at_least(*cell) for cell in zip(are_open, hours, strict=True)],
-        [*percent, f"{shares[-1]}%"] if goodput.allocated_ms else ["-"] * len(hours),
+        [*(shares[name] for name in names), "100.0%"] if shares else ["-"] * len(hours),
     ]
     headers = ["where it went", "attempts", goodput.unit, "share"]
     for currency in economics.money:
@@ -103,46 +109,6 @@ def part_table(economics: Economics) -> TextTable:
     title = "Where it went" + (", so far" if economics.is_so_far else "")
     right = (False, *[True] * (len(headers) - 1))
     return TextTable(title, headers, rows, right, _part_notes(economics))
-
-
-def show_parts(
-    parts: Sequence[int], unit: int, least: int = 2, most: int = 6, digits: int = 4
-) -> list[str]:
-    """Show whole numbers in a larger unit, and their sum after them, so that it comes out.
-
-    Args:
-        parts: Whole numbers of at least 0.
-        unit: How many of them make one of what is shown.
-        least: At least so many decimals.
-        most: At most so many.
-        digits: Decimals are chosen so that the sum has about so many digits.
-    """
-    total = sum(parts)
-    size = math.floor(math.log10(total / unit)) if total else 0
-    decimals = max(least, min(most, digits - 1 - size))
-    scale = 10**decimals
-    shown_total = (total * scale + unit // 2) // unit
-    floors = [part * scale // unit for part in parts]
-    short = shown_total - sum(floors)
-    # Of equal remainders the first rows get it, so that the same sweep shows the same numbers.
-    by_remainder = sorted(range(len(parts)), key=lambda i: (-(parts[i] * scale % unit), i))
-    for index in by_remainder[:short]:
-        floors[index] += 1
-    return [f"{value // scale:,}.{value % scale:0{decimals}d}" for value in [*floors, shown_total]]
-
-
-def show_money_parts(parts: Sequence[int]) -> list[str]:
-    """Show billionths of a currency and their sum; more than two decimals only of small change."""
-    return show_parts(parts, NANO, least=2, most=6, digits=3)
-
-
-def show_money(cost: Mapping[str, float]) -> str:
-    """Show amounts of money as one text; empty without any."""
-    shown = []
-    for currency, amount in cost.items():
-        text = show_money_parts([max(0, round(amount * NANO))])[-1]
-        shown.append(f"{text} {one_line(currency, 12)}".strip())
-    return " + ".join(shown)
 
 
 def show_duration(seconds: float | None) -> str:
@@ -263,12 +229,9 @@ def _part_notes(economics: Economics) -> list[str]:
     goodput = economics.goodput
     notes = []
     if goodput.allocated_ms:
-        rate, per_hour = goodput.success_rate, goodput.done_per_hour or 0.0
-        most, least = ("at most ", "at least ") if goodput.n_open else ("", "")
-        results = f"{per_hour:,.0f}" if per_hour >= 1000 else f"{per_hour:.3g}"
         notes.append(
-            f"Goodput {most}{goodput.goodput:.1%}; lost {least}{goodput.lost_share:.1%}; "
-            f"success rate {_share(rate)}; {results} results per {goodput.unit.removesuffix('s')}."
+            f"Goodput {result_share(goodput)}; lost {lost_share(goodput)}; "
+            f"success rate {_share(goodput.success_rate)}; {results_per_hour(goodput)}."
         )
     if economics.parts[PREEMPTED].device_ms:
         notes.append("preempted: told to stop, also by a time limit, a budget or a canary's check.")
@@ -292,13 +255,6 @@ def _open_note(economics: Economics) -> str:
     return f"{AT_LEAST.strip()}: {note}." if note else ""
 
 
-def at_least(is_at_least: bool, text: str) -> str:
-    """Mark what is known from below only; at least nothing is nothing known."""
-    if not is_at_least or text == UNKNOWN:
-        return text
-    return f"{AT_LEAST}{text}" if any(digit in text for digit in "123456789") else UNKNOWN
-
-
 def _cost(way: Way) -> str:
     if not way.cost:
         return UNKNOWN
@@ -307,7 +263,7 @@ def _cost(way: Way) -> str:
 
 
 def _hours(hours: float | None) -> str:
-    return UNKNOWN if hours is None else show_parts([round(hours * HOUR_MS)], HOUR_MS, 1)[-1]
+    return UNKNOWN if hours is None else show_hours(hours * HOUR_MS)
 
 
 def _saved_money(run: Way, other: Way) -> str:

@@ -30,11 +30,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from orchestrator.contract.records import COMMITTED
 from orchestrator.contract.states import TrialState
+from orchestrator.domain.amounts import HOUR_MS, NANO
 from orchestrator.domain.cost import HOUR_S, attempt_price, device_count, on_demand_price
 from orchestrator.domain.goodput import (
-    HOUR_MS,
     PARTS,
     RESULTS,
     START_UP,
@@ -44,12 +43,11 @@ from orchestrator.domain.goodput import (
     TrialAccount,
     account_trial,
     measure_goodput,
+    open_part,
 )
 from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.trial_files import TrialFiles
 
-# Money is counted in whole billionths of its currency.
-NANO = 10**9
 LOST = tuple(name for name in PARTS if name not in (RESULTS, UNFINISHED))
 _ENDED = (TrialState.DONE, TrialState.FAILED, TrialState.CANCELLED)
 _UNDER_WAY = (TrialState.PENDING, TrialState.RUNNING, TrialState.REQUEUED)
@@ -224,7 +222,7 @@ def _part(
         for name in _parts_of(account):
             n_attempts[name] += 1
         if account.is_open:
-            n_open[account.parts_ms[-1][0]] += 1
+            n_open[open_part(account.attempt, account.parts_ms)] += 1
         for (name, ms), part in zip(account.parts_ms, amounts, strict=True):
             device_ms[name] += ms
             if price is not None:
@@ -239,8 +237,7 @@ def _parts_of(account: AttemptAccount) -> set[str]:
     """Name the parts that an attempt has time in, or would have if it were known."""
     found = {name for name, ms in account.parts_ms if ms}
     if account.is_open or not found:
-        is_winner = account.attempt.outcome == COMMITTED and len(account.parts_ms) > 1
-        found.add(account.parts_ms[0 if is_winner else -1][0])
+        found.add(open_part(account.attempt, account.parts_ms))
     return found
 
 

@@ -36,11 +36,11 @@ from typing import Any, NamedTuple
 from orchestrator.contract import records
 from orchestrator.contract.errors import EXIT_CHECKPOINTED
 from orchestrator.contract.states import TrialState
+from orchestrator.domain.amounts import HOUR_MS
 from orchestrator.domain.cost import attempt_wall_s, device_count, wall_at_most_s
 from orchestrator.domain.trial_files import Attempt, TrialFiles
 from orchestrator.runtime.loss_rate import is_unannounced_loss
 
-HOUR_MS = 3_600_000
 RESULTS = "results"
 UNFINISHED = "unfinished"
 START_UP = "start_up"
@@ -86,6 +86,8 @@ class Goodput:
     n_open: int = 0
     """Attempts that ended without a word, or are of unknown length: what is allocated is at least
     this."""
+    open_in: Mapping[str, int] = field(default_factory=dict)
+    """Those attempts, by the part in which the rest of their time would be."""
 
     @property
     def allocated_ms(self) -> int:
@@ -178,7 +180,8 @@ def measure_goodput(trials: Iterable[tuple[TrialFiles, TrialState]], now_s: floa
     parts = dict.fromkeys(PARTS, 0)
     gaps: list[float] = []
     is_estimate = False
-    n_done = n_failed = n_open = 0
+    n_done = n_failed = 0
+    open_in: dict[str, int] = {}
     kinds: set[bool] = set()
     for trial, state in trials:
         attempts = trial.attempts
@@ -198,15 +201,30 @@ def measure_goodput(trials: Iterable[tuple[TrialFiles, TrialState]], now_s: floa
                 parts[START_UP] += start_up
                 continue
         account = _Account(attempts, state, winner, now_s)
-        for found in account.parts():
+        for index, found in enumerate(account.parts()):
             for name, device_ms in found:
                 parts[name] += device_ms
+            if account.are_open[index]:
+                name = open_part(attempts[index], found)
+                open_in[name] = open_in.get(name, 0) + 1
         gaps += _resume_gaps(attempts, account.walls)
         is_estimate |= account.is_estimate
-        n_open += sum(account.are_open)
         kinds |= {device_count(attempt.resources) > 0 for attempt in attempts}
     unit = "device-hours" if len(kinds) > 1 else "hours" if kinds == {False} else "GPU-hours"
-    return Goodput(parts, n_done, n_failed, tuple(sorted(gaps)), unit, is_estimate, n_open)
+    gaps.sort()
+    n_open = sum(open_in.values())
+    return Goodput(parts, n_done, n_failed, tuple(gaps), unit, is_estimate, n_open, open_in)
+
+
+def open_part(attempt: Attempt, parts_ms: Sequence[tuple[str, int]]) -> str:
+    """Name the part in which the time of an attempt would be that is not known.
+
+    Args:
+        attempt: The attempt.
+        parts_ms: What is known of its time, as of ``AttemptAccount``.
+    """
+    is_winner = attempt.outcome == records.COMMITTED and len(parts_ms) > 1
+    return parts_ms[0 if is_winner else -1][0]
 
 
 def _winner(trial: TrialFiles) -> int | None:
@@ -331,45 +349,3 @@ def goodput_record(goodput: Goodput) -> dict[str, Any]:
         "success_rate": goodput.success_rate,
         "done_per_device_hour": goodput.done_per_hour,
     }
-
-
-def describe_open(n_open: int) -> str:
-    """Say what attempts without an end mean for the sums; empty without any."""
-    if not n_open:
-        return ""
-    count, its = (
-        ("attempt", "counts up to its") if n_open == 1 else ("attempts", "count up to their")
-    )
-    return (
-        f"{n_open:,} {count} ended without a word and {its} last sign of life: it was at least that"
-    )
-
-
-def describe_goodput(goodput: Goodput) -> list[str]:
-    """Say in a few lines where the time went; no line before anything ran."""
-    allocated = goodput.allocated_ms
-    is_least = [f"{describe_open(goodput.n_open)}."] if goodput.n_open else []
-    if not allocated:
-        return is_least
-    about = "about " if goodput.is_estimate else ""
-    hours = allocated / HOUR_MS
-    amount = f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
-    least = "at least " if goodput.n_open else ""
-    share = f"{about}{goodput.goodput:.1%}"
-    lines = [f"Goodput: {share} of {least}{amount} {goodput.unit} is in results."]
-    for name, words in PARTS.items():
-        part = goodput.parts_ms[name]
-        if part and name != RESULTS:
-            lines.append(f"  {part / allocated:6.1%}  {words}")
-    lines += is_least
-    p50, p99 = goodput.resume_percentile_s(50), goodput.resume_percentile_s(99)
-    if p50 is not None and p99 is not None:
-        lines.append(f"From an interruption to the next attempt: p50 {p50:.0f} s, p99 {p99:.0f} s.")
-    if goodput.success_rate is not None and goodput.done_per_hour is not None:
-        rate = goodput.done_per_hour
-        results = f"{rate:,.0f}" if rate >= 1000 else f"{rate:.3g}"
-        lines.append(
-            f"{goodput.success_rate:.1%} of the trials that ended have a result; "
-            f"{results} results per {goodput.unit.removesuffix('s')}."
-        )
-    return lines

@@ -12,10 +12,11 @@ its objective and step so far, and never ranked.
 With repeats (the parameter ``seed`` of a spec's ``seeds:``) the trials that differ in nothing but
 their seed are one configuration. It is ranked by the mean over its repeats that are done, with the
 95 % confidence interval of that mean (Student's t, repeats taken as independent and normal; none
-from one repeat). One with fewer repeats done than there are is *partial*: ranked after all complete
-ones, whatever its mean. A configuration with a done repeat whose objective is not finite has no
-finite mean and no rank. Not covered: trials that are done in fewer steps than others; batch sizes
-and early stopping make that so by right.
+from one repeat). One with fewer repeats than there are is *partial*: ranked after all complete
+ones, whatever its mean. One with a repeat that diverged (``divergence``: not finite at its end, or
+exit code 65) has no finite mean and no rank: to leave that seed out would flatter it. Not covered:
+trials that are done in fewer steps than others; batch sizes and early stopping make that so by
+right.
 
 Columns: ``rank``; with repeats ``tie``, the rank of the best that it cannot be told from;
 ``pareto``, whether it is on the front over all objectives, or over the only one and what a repeat
@@ -36,6 +37,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.contract.records import metric_value
@@ -51,8 +53,8 @@ from orchestrator.domain.named_columns import (
     gather_columns,
     split_varying,
 )
-from orchestrator.domain.plain_text import one_line
-from orchestrator.domain.ranking import Configuration, Ranking, Repeats, Row, judge, rank_rows
+from orchestrator.domain.ranking import Ranking, Repeats, Row, judge, rank_rows
+from orchestrator.domain.row_notes import describe_partial, describe_row
 from orchestrator.domain.standing import Standing
 from orchestrator.domain.sweep_summary import SweepSummary
 from orchestrator.domain.table import Table
@@ -79,6 +81,7 @@ _ORDER = (
     *(TrialState.INTERRUPTED, TrialState.CANCELLED, TrialState.RUNNING),
     *(TrialState.REQUEUED, TrialState.PENDING, TrialState.NEW),
 )
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _BELOW = {state: place for place, state in enumerate(_ORDER)}
 
 
@@ -128,6 +131,8 @@ class Leaderboard:
     """Dotted name of the parameter in each column of ``parameters`` and ``constants``."""
     outcome: Outcome = field(default_factory=Outcome)
     """What the runs on fresh seeds came to, see ``confirmed_board``."""
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    """Why the other repeats of a trial that diverged have no rank, by name."""
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -150,6 +155,7 @@ def rank_trials(
     *,
     fresh: Collection[str] = (),
     differs: Collection[str] = (),
+    unfit: Mapping[str, str] = _NOTHING,
 ) -> Leaderboard:
     """Rank trials and lay them out as a table.
 
@@ -162,6 +168,8 @@ def rank_trials(
         fresh: Ids of trials that confirm what others chose; they are listed and not ranked.
         differs: Names of the parameters in which the repeats of a configuration differ; empty: as
             the sweep says.
+        unfit: Why done trials get no rank whatever they brought, by name: of the whole sweep, where
+            these are some of its trials and the repeats that diverged may not be among them.
     """
     # Columns are built in number order, as the trials lie in memory, and sorted at the end.
     rows = [
@@ -177,37 +185,20 @@ def rank_trials(
     for row in rows:
         if row.trial.id in fresh:
             row.is_fresh = True
+        elif row.trial.name in unfit:
+            row.invalid = unfit[row.trial.name]
         else:
             judge(row, summary.metric)
         row.usage = meter.read(row.trial.attempts, row.state)
     ranking = rank_rows(rows, params, summary, differs or summary.differs)
     for row in rows:
         if row.lead < 0 or row.trial.name in reasons:
-            row.note = _note(row, reasons.get(row.trial.name, ""))
+            row.note = describe_row(row, reasons.get(row.trial.name, ""))
     goodput = measure_goodput(((row.trial, row.state) for row in rows), now_s)
     standing = judge_first_place(ranking.configurations, rows, summary)
-    return replace(_lay_out(rows, params, summary, ranking), goodput=goodput, standing=standing)
-
-
-def _note(row: Row, reason: str) -> str:
-    """Say in one line what is to be known of a trial: why it has no rank, what went wrong."""
-    if row.lead >= 0 and not reason:
-        return ""
-    parts = [row.invalid, row.missing, reason]
-    if row.state is not TrialState.DONE and not reason and row.trial.attempts:
-        parts.append(row.trial.attempts[-1].cause or "")
-    if row.lead < 0:
-        parts.extend(row.trial.problems[:1])
-    return one_line("; ".join(part for part in parts if part))
-
-
-def _partial(row: Row, one: Configuration) -> str:
-    """Say how far a trial is, or a configuration that lacks repeats; empty for what is whole."""
-    if row.lead >= 0:
-        return f"{one.n} of {len(one.members)} repeats" if one.is_partial else ""
-    if row.state is TrialState.DONE or not row.trial.metrics:
-        return ""
-    return "so far" if row.trial.last_step is None else f"step {row.trial.last_step}"
+    beside = {row.trial.name: row.invalid for row in rows if row.invalid and row.value is not None}
+    board = _lay_out(rows, params, summary, ranking)
+    return replace(board, goodput=goodput, standing=standing, unfit=beside)
 
 
 def _place(row: Row) -> tuple[int, int]:
@@ -321,7 +312,7 @@ def _rank_columns(rows: Sequence[Row], ranking: Ranking) -> dict[str, Any]:
         marks = [one.on_front for one in ranked]
         data["pareto"] = typed_column([MISSING if mark is None else mark for mark in marks])
     partial = [
-        _partial(row, one) if row.lead < 0 or one.is_partial else ""
+        describe_partial(row, one) if row.lead < 0 or one.is_partial else ""
         for row, one in zip(rows, ranked, strict=True)
     ]
     if any(partial):

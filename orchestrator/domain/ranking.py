@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from orchestrator.contract.records import metric_value
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.cost import Usage
+from orchestrator.domain.divergence import describe_divergence
 from orchestrator.domain.pareto import pareto_front
 from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.ratings import HUMAN_SCORE
@@ -94,6 +95,7 @@ class Row(Configuration):
     value: int | float | None = None  # the objective, if it is finite and the trial done
     invalid = ""  # why a done trial has no rank
     missing = ""  # what people have not done yet: no fault of the trial
+    diverged = ""  # how it did; then no repeat of its configuration has a rank
     is_fresh = False  # a run that confirms, and does not choose
     lead = -1  # its configuration's place among the ranked ones; -1 without a rank
     group = -1  # place of its configuration among all of a sweep with repeats
@@ -129,8 +131,9 @@ class Ranking(NamedTuple):
 
 
 def judge(row: Row, metric: str | None) -> None:
-    """Decide whether a done trial has an objective that can be ranked."""
+    """Decide whether a done trial has an objective that can be ranked, and whether it diverged."""
     if row.state is not TrialState.DONE or metric is None:
+        row.diverged = describe_divergence(row.trial, row.state, metric)
         return
     metrics = row.trial.metrics
     if row.trial.result is None:
@@ -146,7 +149,7 @@ def judge(row: Row, metric: str | None) -> None:
         if number is None:
             row.invalid = f"{metric} is {one_line(spell_value(value), 40)!r}, not a number"
         elif not math.isfinite(number):
-            row.invalid = f"{metric} is {number}"
+            row.invalid = row.diverged = describe_divergence(row.trial, row.state, metric)
         else:
             row.value = value
 
@@ -240,7 +243,7 @@ def _spell_values(values: list[Any], names: Sequence[str]) -> tuple[object, ...]
 def _average(group: list[Row], names: Sequence[str]) -> Repeats:
     """Make a configuration of its repeats: mean and interval of each objective."""
     counting = [row for row in group if row.value is not None]
-    bad = next((row for row in group if row.invalid), None)
+    bad = next((row for row in group if row.diverged), None)
     intervals = [Interval()] * len(names)
     if counting and bad is None:
         intervals[0] = _interval([float(row.value) for row in counting if row.value is not None])
@@ -251,7 +254,7 @@ def _average(group: list[Row], names: Sequence[str]) -> Repeats:
     if names and math.isnan(intervals[0].mean):
         for row in counting:
             row.invalid = (
-                f"its repeat {bad.trial.name}: {bad.invalid}" if bad else "the mean overflows"
+                f"its repeat {bad.trial.name}: {bad.diverged}" if bad else "the mean overflows"
             )
     return Repeats(group, intervals, len(counting))
 

@@ -18,7 +18,8 @@ _RANKED = (
 _REPEATS = (
     "Trials that differ in nothing but their seed are one configuration, ranked by the mean over "
     "its repeats that are done, with Student's 95 % confidence interval of that mean (repeats "
-    "taken as independent and normal; none from one repeat)."
+    "taken as independent and normal; none from one repeat). One with a repeat that diverged (not "
+    "finite at its end, or exit code 65) has no rank: without that seed its mean would flatter it."
 )
 _TIE = (
     "tie is the rank of the best configuration that one cannot be told from: the 95 % interval of "

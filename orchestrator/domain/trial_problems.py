@@ -2,13 +2,13 @@
 
 Pure: texts in, texts out. A program that writes its metrics wrongly does so in each of ten thousand
 trials, and in each attempt; what differs in nothing but its numbers is one problem. Called by
-``usecases.collect``; runs on the login node.
+``usecases.collect`` and ``observe``; runs on the login node.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 # Problems that differ in more than numbers are capped too: names of junk, for example.
@@ -70,3 +70,19 @@ def name_problems(trials: Iterable[tuple[str, list[str]]]) -> list[str]:
         where = next(iter(rest)) if n_trials == 1 else f"{n_trials:,} trials"
         named.append(f"{where}: {n:,} more problem{'s' if n != 1 else ''}")
     return named
+
+
+def name_gone(trials: Sequence[str]) -> list[str]:
+    """Say in one line which trials were submitted and have no folder any more; none if none.
+
+    Args:
+        trials: Their names.
+    """
+    if not trials:
+        return []
+    n = len(trials) - 1
+    others = f" (and so are those of {n:,} more trial{'s' if n != 1 else ''})" if n else ""
+    return [
+        f"trials/{trials[0]}: its folder is gone, though it was submitted{others}; what it ran and "
+        "cost is in no number, and make submit runs it anew"
+    ]

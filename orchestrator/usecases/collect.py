@@ -7,7 +7,6 @@ cache is written.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.adapters.best_file import write_best
+from orchestrator.adapters.best_file import retire_best, write_best
 from orchestrator.adapters.confirmation_file import read_confirmation
 from orchestrator.adapters.leaderboard_files import write_leaderboard
 from orchestrator.adapters.trial_dir import Scan, scan_sweep, without_gc
@@ -33,7 +32,7 @@ from orchestrator.domain.spec_tree import nearest
 from orchestrator.domain.sweep_summary import SweepSummary, parse_summary
 from orchestrator.domain.table import Table
 from orchestrator.domain.trial_files import TrialFiles
-from orchestrator.domain.trial_problems import name_problems
+from orchestrator.domain.trial_problems import name_gone, name_problems
 from orchestrator.domain.typed_columns import FLOAT, Column
 from orchestrator.usecases.ratings import Ratings, load_ratings
 
@@ -53,6 +52,8 @@ class Collection:
     """What could not be used, alike ones once, named with the first trial that has it."""
     paths: Sequence[str] = ()
     """Files written; empty if none were asked for."""
+    removed: str = ""
+    """Why ``best.yaml`` was removed; empty if it was not."""
     filtered: Filtered | None = None
     """What the condition of ``where`` left out; None without one."""
     is_imported: bool = False
@@ -62,8 +63,8 @@ class Collection:
     without one."""
     stamp: str | None = None
     """Digest of all that the table was made from; None while that depends on the clock."""
-    best_of: Sequence[TrialFiles] = ()
-    """Trials to take ``best.yaml`` from; none if the ranking is not by the sweep's own metric."""
+    best_of: Sequence[TrialFiles] | None = None
+    """Trials to take ``best.yaml`` from; None if the ranking is not by the sweep's own metric."""
 
     @property
     def shown(self) -> Leaderboard:
@@ -99,6 +100,7 @@ def collect(
     *,
     scan: Scan | None = None,
     ratings: Ratings | None = None,
+    gone: Sequence[str] = (),
     write_files: bool = True,
     objectives: Sequence[tuple[str, str]] = (),
     where: str | None = None,
@@ -113,6 +115,7 @@ def collect(
         now: Time up to which running attempts cost.
         scan: What was read of the trials already; None reads it.
         ratings: People's ratings; None reads the sweep's ``ratings.csv``.
+        gone: Trials that were submitted and have no folder any more; they are named.
         write_files: Whether to write ``leaderboard.*`` and ``best.yaml``, which know of all trials
             in any case.
         objectives: Metrics and goals to rank by instead of the sweep's own, the first one first.
@@ -136,7 +139,7 @@ def collect(
         confirmation = read_confirmation(sweep)
         is_imported = os.path.exists(sweep.imported)
 
-        def rank(some: Sequence[TrialFiles]) -> Leaderboard:
+        def rank(some: Sequence[TrialFiles], unfit: Mapping[str, str]) -> Leaderboard:
             board = rank_trials(
                 some,
                 states,
@@ -145,11 +148,12 @@ def collect(
                 now.timestamp(),
                 fresh=confirmation.by_id,
                 differs={*summary.differs, *confirmation.differs},
+                unfit=unfit,
             )
             board = add_confirmed(board, confirmation, trials, states)
             return _without_hours(board) if is_imported else board
 
-        board = rank(trials)
+        board = rank(trials, {})
         filtered = chosen = None
         if where is not None:
             # Lazy: its language takes longer to import than most collects have time for.
@@ -159,11 +163,14 @@ def collect(
             kept = [trial for trial in trials if trial.name in filtered.kept]
             # What a sweep used does not depend on what is looked at.
             chosen = replace(
-                rank(kept), counts=board.counts, usage=board.usage, goodput=board.goodput
+                rank(kept, board.unfit),
+                counts=board.counts,
+                usage=board.usage,
+                goodput=board.goodput,
             )
         collection = Collection(
             board,
-            _gather_problems(scan, ratings, board),
+            [*name_gone(gone), *_gather_problems(scan, ratings, board)],
             filtered=filtered,
             is_imported=is_imported,
             chosen=chosen,
@@ -175,25 +182,28 @@ def collect(
                 ratings,
             ),
             # With others its spec names another metric than it was chosen by.
-            best_of=() if objectives else scan.trials,
+            best_of=None if objectives else scan.trials,
         )
         if not write_files:
             return collection
-        return replace(collection, paths=write_files_of(collection, sweep))
+        return write_files_of(collection, sweep)
 
 
-def write_files_of(collection: Collection, sweep: SweepPaths) -> list[str]:
-    """Write ``leaderboard.*`` and ``best.yaml``, and return their paths.
+def write_files_of(collection: Collection, sweep: SweepPaths) -> Collection:
+    """Write ``leaderboard.*`` and ``best.yaml``, and say which they are.
 
     Raises:
         OrchestratorError: A file could not be written; it is as it was before.
     """
     paths = write_leaderboard(collection.board, sweep, collection.stamp)
-    if collection.best_of:
-        # Nothing is ranked yet, or the sweep has no spec: export tells which.
-        with contextlib.suppress(UserError):
+    problems, removed = collection.problems, ""
+    if collection.best_of is not None:
+        try:
             paths.append(write_best(collection.board, collection.best_of, sweep))
-    return paths
+        except UserError:  # nothing is ranked yet, or the sweep has no spec: export tells which
+            removed, problem = retire_best(collection.board, sweep)
+            problems = [*filter(None, [problem]), *problems]
+    return replace(collection, paths=paths, removed=removed, problems=problems)
 
 
 def _read_summary(sweep: SweepPaths) -> tuple[SweepSummary, Mapping[str, Any]]:

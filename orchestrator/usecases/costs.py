@@ -15,16 +15,9 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.adapters.leaderboard_files import show_value
+from orchestrator.domain.amounts import AT_LEAST, UNKNOWN, at_least, show_money
 from orchestrator.domain.cost import Usage, sum_usage, trial_usage
-from orchestrator.domain.cost_tables import (
-    AT_LEAST,
-    UNKNOWN,
-    at_least,
-    economics_record,
-    part_table,
-    show_money,
-    way_table,
-)
+from orchestrator.domain.cost_tables import economics_record, part_table, way_table
 from orchestrator.domain.economics import Economics, measure_economics
 from orchestrator.domain.leaderboard import Leaderboard
 from orchestrator.domain.plain_text import one_line

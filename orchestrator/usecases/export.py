@@ -77,6 +77,7 @@ def export(sweep: SweepPaths, names: Sequence[str], folder: str | None, top: int
         observation.reasons,
         datetime.now(UTC),
         scan=observation.scan,
+        gone=observation.gone,
         ratings=ratings,
         write_files=False,
     )

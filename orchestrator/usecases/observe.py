@@ -23,6 +23,7 @@ from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.records import read_record
 from orchestrator.contract.states import LIVENESS, Liveness, TrialState
 from orchestrator.domain.trial_files import TrialFiles
+from orchestrator.domain.trial_problems import name_gone
 from orchestrator.domain.trial_state import (
     NOT_ASKED,
     NOT_THERE,
@@ -72,6 +73,8 @@ class Observation:
     """Tokens of array tasks that ended themselves at the closed gate, by trial name."""
     is_imported: bool = False
     """Whether another tool made the results, so that nothing of it can be run here."""
+    gone: tuple[str, ...] = ()
+    """Trials that were submitted and have no folder any more; they are in no state and no sum."""
 
     @property
     def trials(self) -> list[TrialFiles]:
@@ -148,7 +151,8 @@ def observe(
     if imported is not None:  # nothing was submitted, so neither files nor Slurm know
         states.update({name: s for name, s in imported.states.items() if name in states})
         reasons = {name: why for name, why in imported.reasons.items() if name in states}
-    problems = [*scan.problems, *journal.problems]
+    gone = _find_gone(sweep, trials, newest)
+    problems = [*scan.problems, *journal.problems, *name_gone(gone)]
     return Observation(
         scan,
         states,
@@ -163,6 +167,24 @@ def observe(
         canaries,
         left,
         imported is not None,
+        gone,
+    )
+
+
+def _find_gone(
+    sweep: SweepPaths, trials: Iterable[TrialFiles], submitted: Iterable[str]
+) -> tuple[str, ...]:
+    """Return the trials that were submitted and whose folder is gone, in number order."""
+    absent = {*submitted}.difference(trial.name for trial in trials)
+    if not absent:
+        return ()
+    again = {trial.id for trial in trials}  # submitted anew, it got a number of its own
+    return tuple(
+        name
+        for name in sorted(absent)
+        if name.partition("-")[2] not in again
+        # Looked for once more: a submission may have made it after the others were read.
+        and not os.path.lexists(sweep.trial(name).root)
     )
 
 

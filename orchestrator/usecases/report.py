@@ -128,7 +128,8 @@ def _objective(board: Leaderboard) -> str:
 
 
 def _problems(it: ReportInput) -> list[str]:
-    found = [*it.observation.problems, *it.collection.problems]
+    # Both name what the folder of trials lacks or should not hold.
+    found = list(dict.fromkeys([*it.observation.problems, *it.collection.problems]))
     shown = found[:MAX_PROBLEMS]
     if it.observation.unreachable is not None:
         why = it.observation.unreachable

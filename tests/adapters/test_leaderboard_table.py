@@ -66,7 +66,7 @@ def test_render_leaderboard_five_parameters_fit_eighty_columns():
         "… and 1 more row in leaderboard.csv",
         "… and 2 more columns in leaderboard.csv: attempts, tokens_per_s",
         "",
-        "3 trials: 3 done. Used 1.5 GPU-hours.",
+        "3 trials: 3 done. Used 1.500 GPU-hours.",
     ]
 
 
@@ -107,7 +107,7 @@ def test_render_leaderboard_ties_the_front_and_partial_ones_are_marked():
         "trial             state",
         "00032-3fa9c1d2e0  failed",
         "",
-        "12 trials: 11 done, 1 failed. Used 6 GPU-hours, 8.3% of it lost.",
+        "12 trials: 11 done, 1 failed. Used 6.000 GPU-hours, 8.3% of it lost.",
     ]
 
 
@@ -168,8 +168,8 @@ def test_render_leaderboard_others_are_listed_with_their_reason():
         "00004-3fa9c1d2e0  lost    not in the queue",
         "… and 1 more row in leaderboard.csv",
         "",
-        "4 trials: 1 pending, 1 done, 1 failed, 1 lost. Used 2 GPU-hours, 25.0%",
-        "of it lost.",
+        "4 trials: 1 pending, 1 done, 1 failed, 1 lost. Used 2.000 GPU-hours,",
+        "25.0% of it lost.",
     ]
 
 
@@ -251,7 +251,7 @@ def test_render_leaderboard_without_metric_says_so():
         "trial             state",
         "00001-3fa9c1d2e0  done",
         "",
-        "1 trial: 1 done. Used 0.5 GPU-hours.",
+        "1 trial: 1 done. Used 0.5000 GPU-hours.",
     ]
 
 

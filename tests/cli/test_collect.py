@@ -133,6 +133,24 @@ def test_collect_that_cannot_write_its_files_shows_what_would_stand_in_them(
     assert (code, out) == (2, ""), "a mistake stays one"
 
 
+def test_collect_sends_nobody_to_a_file_that_was_not_written(sweep, capsys, monkeypatch):
+    def refuse(files):
+        raise OSError(28, "No space left on device", next(iter(files))[0])
+
+    assert "… and 3 more rows in leaderboard.csv" in type_(capsys, "--top", "1")[1]
+    monkeypatch.setattr(durable, "replace_all", refuse)
+    code, out, err = type_(capsys, "--top", "1", "--objective", "loss:maximize")
+    assert (code, "… and 3 more rows in leaderboard.csv" in out) == (1, True)
+    assert "; what is not shown above is in no file: ARGS=--json has it\n" in err
+    err = type_(capsys, "--top", "9", "--objective", "loss:maximize")[2]
+    assert ("not written" in err, "is in no file" in err) == (True, False)
+    # Known before: it was never said.
+    monkeypatch.setattr(os, "access", lambda path, mode: path != sweep.root)
+    code, out, err = type_(capsys, "--top", "1", "--objective", "loss:maximize")
+    assert "… and 3 more rows (ARGS=--json has all)" in out
+    assert ("not written" in err, "is in no file" in err) == (True, False)
+
+
 def test_collect_where_ranks_what_meets_it_and_leaves_the_files_whole(sweep, capsys):
     condition = 'opt == "adamw" and col("eval/acc") > 0.5'
     found = collect_json(capsys, "--where", condition)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.main import run
+from orchestrator.domain import best_header
 from tests import readme
 from tests.adapters.exports.sweeps import make_source
 from tests.trial_writer import write
@@ -181,3 +183,60 @@ def test_readmes_exports(results, command):
     assert start == "make export"
     words = words.strip("'").split()
     assert run(["export", "--results", str(results), *words]) == 0
+
+
+def test_best_of_results_that_are_gone_is_removed_unless_somebody_edited_it(results, capsys):
+    def collect() -> tuple[str, str]:
+        assert run(["collect", "--results", str(results)]) in (0, 1)
+        captured = capsys.readouterr()
+        return captured.out, captured.err
+
+    collect()
+    best, trials = results / "demo" / "best.yaml", results / "demo" / "trials"
+    written = best.read_bytes()
+    text, _, digest = written.rpartition(b"# sha256 of the lines above: ")
+    assert hashlib.sha256(text).hexdigest().encode() == digest.strip()
+    named = best_header.named_trial(written)
+    assert named is not None
+    for result in trials.glob("*/result.json"):
+        result.unlink()
+    mine = written.replace(b"goal: minimize", b"goal: maximize")
+    assert mine != written
+    best.write_bytes(mine)
+    out, err = collect()
+    assert best.read_bytes() == mine
+    words = f"{best}: it was of trial {named}, and nothing is ranked any more"
+    assert f"problem: {words}; it was edited, so it stays" in err
+    assert "best.yaml" not in out
+    # Another's file is nobody's business, and one of ours is taken away with a word.
+    best.write_bytes(b"# mine\n" + written)
+    assert "best.yaml" not in "".join(collect())
+    best.write_bytes(written)
+    out, err = collect()
+    assert f"removed: {words}" in out
+    assert not best.exists()
+    assert "best.yaml" not in "".join(collect())
+
+
+def test_best_that_still_names_the_best_stays_without_a_spec(results, capsys):
+    assert run(["collect", "--results", str(results)]) == 1
+    best = results / "demo" / "best.yaml"
+    written = best.read_bytes()
+    os.unlink(results / "demo" / "sweep.yaml")
+    assert run(["collect", "--results", str(results)]) == 1
+    assert best.read_bytes() == written
+    named = best_header.named_trial(written)
+    os.unlink(results / "demo" / "trials" / str(named) / "result.json")
+    capsys.readouterr()
+    assert run(["collect", "--results", str(results)]) == 1
+    assert f"it was of trial {named}, and the best is " in capsys.readouterr().out
+    assert not best.exists()
+
+
+def test_best_stays_while_the_sweep_is_ranked_by_another_metric(results, capsys):
+    assert run(["collect", "--results", str(results)]) == 1
+    best = results / "demo" / "best.yaml"
+    written = best.read_bytes()
+    words = ["--objective", "loss:maximize", "--where", "lr > 100"]
+    assert run(["collect", "--results", str(results), *words]) in (0, 1)
+    assert best.read_bytes() == written

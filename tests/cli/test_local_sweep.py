@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -416,3 +417,21 @@ def test_trial_script_runs_by_hand_also_in_a_copy(folder: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((copy / "result.json").read_text())["metrics"] == {"loss": 99}
+
+
+def test_trial_whose_folder_is_gone_is_named_once_by_every_look(folder: Path) -> None:
+    type_(folder, "submit", "sweep.yaml")
+    gone = sorted((folder / "results/sweep/trials").glob("*"))[:2]
+    for trial in gone:
+        shutil.rmtree(trial)
+    said = f"problem: trials/{gone[0].name}: its folder is gone, though it was submitted (and so "
+    for command in ("collect", "status"):
+        shown = "".join(type_(folder, command)[1:])
+        assert shown.count("its folder is gone") == shown.count(f"{said}are those of 1 more") == 1
+    assert type_(folder, "costs")[2] == "1 file could not be used; make collect names them\n"
+    assert len(json.loads(type_(folder, "collect", "--json")[1])["problems"]) == 1
+    # What it says to do mends it.
+    assert "before: 2 new, 1 done" in type_(folder, "submit", "sweep.yaml")[1]
+    code, out, err = type_(folder, "collect")
+    assert (code, err) == (0, "")
+    assert "3 trials: 3 done." in out

@@ -24,6 +24,18 @@ def test_clean_names_keeps_what_is_allowed_and_tells_the_others_apart():
     assert describe_renames("metrics", {"a": "a"}) == []
 
 
+def test_clean_names_that_something_else_has_get_a_prefix_and_stay_apart():
+    cleaned = clean_names(
+        ["rank", "x_rank", "ra-nk", "ra_nk"], ALLOWED, 20, reserved={"rank", "ra_nk"}, prefix="x_"
+    )
+    assert cleaned == {
+        "rank": "x_rank_2",
+        "x_rank": "x_rank",
+        "ra-nk": "x_ra_nk",
+        "ra_nk": "x_ra_nk_2",
+    }
+
+
 def test_clean_names_that_are_paths_do_not_lead_out():
     names = ["/etc", "a//b", "../x", "a/b", "./a", "a/"]
     cleaned = clean_names(names, r"\w./", 50, is_path=True)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from orchestrator.contract.records import COMMITTED, FAILED, PREEMPTED, REFUSED, SUPERSEDED
 from orchestrator.contract.states import TrialState
+from orchestrator.domain.amounts import HOUR_MS, show_money, show_parts
 from orchestrator.domain.cost import sum_usage, trial_usage
 from orchestrator.domain.cost_tables import (
     economics_record,
@@ -16,12 +17,11 @@ from orchestrator.domain.cost_tables import (
     saved_money,
     saved_time,
     show_duration,
-    show_money,
-    show_parts,
     way_table,
 )
 from orchestrator.domain.economics import NANO, measure_economics, share_out
-from orchestrator.domain.goodput import HOUR_MS, PARTS, describe_goodput, measure_goodput
+from orchestrator.domain.goodput import PARTS, measure_goodput
+from orchestrator.domain.goodput_words import describe_goodput
 from orchestrator.domain.trial_files import Attempt, TrialFiles
 
 START = datetime(2026, 1, 1, 10, tzinfo=UTC)
@@ -409,6 +409,6 @@ def test_goodput_of_killed_attempts_is_of_at_least_so_much():
     found = measure_goodput(KILLED, NOW_S)
     assert (found.n_open, found.is_estimate) == (2, True)
     lines = describe_goodput(found)
-    assert lines[0].endswith("% of at least 4.02 GPU-hours is in results.")
+    assert lines[0].endswith("at most 99.5% of at least 4.020 GPU-hours is in results.")
     words = "2 attempts ended without a word and count up to their last sign of life: it was at "
     assert f"{words}least that." in lines

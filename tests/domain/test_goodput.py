@@ -12,10 +12,10 @@ from orchestrator.domain.cost import attempt_wall_s
 from orchestrator.domain.goodput import (
     PARTS,
     Goodput,
-    describe_goodput,
     goodput_record,
     measure_goodput,
 )
+from orchestrator.domain.goodput_words import describe_goodput
 from orchestrator.domain.trial_files import Attempt, TrialFiles
 
 START = datetime(2026, 1, 1, 10, tzinfo=UTC)
@@ -242,7 +242,7 @@ def test_describe_goodput_is_a_short_block():
         NOW_S,
     )
     assert describe_goodput(goodput) == [
-        "Goodput: 77.8% of 2.5 GPU-hours is in results.",
+        "Goodput: 77.8% of 2.500 GPU-hours is in results.",
         "    2.2%  preempted, not saved",
         "   20.0%  programs that failed",
         "From an interruption to the next attempt: p50 125 s, p99 125 s.",

@@ -62,7 +62,7 @@ def test_collect_finished_and_failed_trials_gives_the_whole_table(sweep):
             "The first place is provisional: one run may be luck (make confirm reruns the best "
             "on fresh seeds).",
             "",
-            "3 trials: 2 done, 1 failed. Used 6 GPU-hours, 15.00 EUR, 33.3% of it lost.",
+            "3 trials: 2 done, 1 failed. Used 6.000 GPU-hours, 15.00 EUR, 33.3% of it lost.",
             "",
             "| rank | pareto | trial | state | loss | lr | acc | attempts | gpu_hours | cost "
             "| currency | node | note |",
@@ -357,3 +357,21 @@ def test_markdown_long_table_is_cut_and_says_so(sweep, monkeypatch):
     text = read_text(sweep.leaderboard("md"))
     assert re.findall(r"\d{5}-aaaa", text) == [f"0000{n}-aaaa" for n in (0, 1, 2, 5, 6)]
     assert "… and 5 more in leaderboard.csv." in text
+
+
+def test_collect_condition_that_leaves_out_a_diverged_seed_gives_its_configuration_no_rank(
+    tmp_path,
+):
+    sweep = make_sweep(str(tmp_path / "demo"), parameters=("lr", "seed"), seeded=True)
+    for number, loss in enumerate((0.1, 0.2, "nan", 5.0, 6.0, 7.0)):
+        params = {"lr": number // 3, "seed": number % 3}
+        add_trial(sweep, f"{number:05d}-aaaa", params, {"loss": loss})
+    found = collect(sweep, {}, {}, NOON, where="loss < 6.5 or seed < 2", write_files=False).shown
+    assert found.n_ranked == 0
+    found = collect(sweep, {}, {}, NOON, where="loss < 8", write_files=False).shown
+    table = found.table
+    assert list(zip(table["rank"].cells, table["trial"].cells, strict=True)) == [
+        *((1, f"0000{number}-aaaa") for number in (3, 4, 5)),
+        *((None, f"0000{number}-aaaa") for number in (0, 1)),
+    ]
+    assert table["note"].cells[3:] == ["its repeat 00002-aaaa: loss is nan"] * 2

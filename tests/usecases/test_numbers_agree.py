@@ -27,16 +27,19 @@ SPEC = b"""
 program: train.py
 metric: {name: acc, goal: maximize}
 seeds: 3
-parameters: {lr: [0.1, 0.2, 0.3, 0.4], gpu_hours: a parameter}
+parameters: {lr: [0.1, 0.2, 0.3, 0.4, 0.5], gpu_hours: a parameter}
 derived: {acc_mean: seed}
 """
-# lr: the accuracies of its repeats. Partial, with a NaN, tied with the first, the first.
+# lr: the accuracies of its repeats; None fails. Partial, with a NaN, tied with the first, the
+# first, and one that would be the first, had it not diverged.
 ACCURACIES: Mapping[float, tuple[float | None, ...]] = {
     0.1: (0.95, 0.93, None),
     0.2: (0.5, math.nan, 0.7),
     0.3: (0.7, 0.7001, 0.82),
     0.4: (0.8, 0.81, 0.82),
+    0.5: (0.99, 0.98, None),
 }
+DIVERGES = 0.5
 DIFFERS = ("acc_mean", "seed")
 FRESH = {0.4: (0.6, 0.61), 0.3: (0.9, 0.93)}
 
@@ -56,7 +59,9 @@ def make_rich_sweep(results: Path) -> SweepPaths:
         params = {"lr": lr, "seed": seed, "gpu_hours": "a parameter", "acc_mean": seed}
         name = f"{number:05d}-{trial_id(params)}"
         how = ended(name, wall_s=3600.0 + number) if acc is not None else None
-        failed = ended(name, 1, FAILED, exit_code=1, cause="it broke")
+        failed = ended(name, 1, FAILED, exit_code=1, cause="it broke", kind="error")
+        if lr == DIVERGES:
+            failed |= {"exit_code": 65, "cause": "exit code 65", "kind": "non_finite"}
         spelled = {} if acc is None else {"acc": "nan" if math.isnan(acc) else acc, "n": 2**60}
         add_trial(sweep, name, params, spelled or None, [how or failed])
         number += 1
@@ -158,6 +163,7 @@ def test_every_view_of_a_sweep_shows_the_same_numbers(
     study = to_study(board, it.observation.trials)
     for trial in study.trials:
         row = truth[trial.user_attrs["trial"]]
+        assert trial.user_attrs.get("gpu_hours") == row["gpu_hours"]  # a parameter is called so too
         if trial.values:
             assert trial.values == [row["acc"]]
         else:

@@ -3,8 +3,8 @@
 One experiment, named like the sweep, and one run for each trial that reported or ended, however
 often it was requeued: parameters, curves and final metrics, times, status, tags with its state,
 note and purpose (``search``, or ``confirm`` on a fresh seed), and rank, mean and cost as metrics
-``sweep/...``. A run's id is made of the sweep's folder and the trial's name, so it is the
-same at each export, and other sweeps' runs have others.
+``sweep/...``, which no metric of the program is called. A run's id is made of the sweep's folder
+and the trial's name, so it is the same at each export, and other sweeps' runs have others.
 
 The store is new at each export and renamed into place: nothing is in it twice, and what somebody
 added to an older one (notes, tags) is gone. Names that MLflow does not take are cleaned, and that
@@ -21,7 +21,8 @@ import math
 import os
 import sqlite3
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.adapters.exports.publish import publish
@@ -60,10 +61,10 @@ def write(source: ExportSource, folder: str) -> Exported:
     shown = [t for t in source.trials if t.name in rows and (t.attempts or t.result)]
     points = {trial.name: source.points(trial) for trial in shown}
     params = _clean(name for trial in shown for name in flatten_params(trial.params or {}))
-    metrics = _clean(
-        # The sweep's own words first: they keep their names.
-        (*map(_own, source.fact_names), *(n for t in shown for n in points[t.name]))
-    )
+    cleaned = _clean(f"sweep/{name}" for name in source.fact_names)
+    own = {name: cleaned[f"sweep/{name}"] for name in source.fact_names}
+    metrics = _clean((n for t in shown for n in points[t.name]), set(own.values()), "metric/")
+    names = _Names(params, metrics, own)
     artifacts = f"{os.path.abspath(folder)}/{FOLDER}/artifacts"
 
     def write_store(path: str) -> None:
@@ -87,8 +88,7 @@ def write(source: ExportSource, folder: str) -> Exported:
                     rows[trial.name],
                     source,
                     points[trial.name],
-                    params,
-                    metrics,
+                    names,
                 )
                 ids[run] = run_id(source.sweep.root, trial.name)
             _close(client)
@@ -123,9 +123,16 @@ def _experiment_tags(board: Leaderboard, metrics: Mapping[str, str]) -> dict[str
     return tags
 
 
-def _own(name: str) -> str:
-    """Name what the leaderboard says, as a metric."""
-    return f"sweep/{name}"
+@dataclass(frozen=True)
+class _Names:
+    """What is called how in the store."""
+
+    params: Mapping[str, str]
+    """Parameters."""
+    metrics: Mapping[str, str]
+    """Metrics."""
+    own: Mapping[str, str]
+    """What the leaderboard says, as metrics; none of the program's is called so."""
 
 
 def _version() -> str:
@@ -136,8 +143,12 @@ def _version() -> str:
     return ""
 
 
-def _clean(names: Iterable[str]) -> dict[str, str]:
-    return clean_names(names, _NAME_CHARS, _MAX_NAME, is_path=True)
+def _clean(
+    names: Iterable[str], reserved: Collection[str] = (), prefix: str = ""
+) -> dict[str, str]:
+    return clean_names(
+        names, _NAME_CHARS, _MAX_NAME, is_path=True, reserved=reserved, prefix=prefix
+    )
 
 
 def _write_run(
@@ -147,8 +158,7 @@ def _write_run(
     row: Mapping[Any, Any],
     source: ExportSource,
     points: Mapping[str, Mapping[int, float]],
-    param_names: Mapping[str, str],
-    metric_names: Mapping[str, str],
+    names: _Names,
 ) -> str:
     """Write one trial as a run and return the id that MLflow gave it."""
     from mlflow.entities import Metric, Param  # lazy: as above
@@ -167,19 +177,19 @@ def _write_run(
     }
     run = client.create_run(experiment, _ms(start), tags=tags, run_name=trial.name).info.run_id
     entities = [
-        Metric(metric_names[name], value, _ms(end), step)
+        Metric(names.metrics[name], value, _ms(end), step)
         for name, found in points.items()
         for step, value in found.items()
         if not math.isinf(value)
     ]
     # As metrics, since MLflow sorts and draws no tags; its charts show what is before a / together.
     entities += [
-        Metric(metric_names[_own(name)], value, _ms(end), 0)
+        Metric(names.own[name], value, _ms(end), 0)
         for name, value in facts.items()
         if not isinstance(value, str)
     ]
     params = [
-        Param(param_names[name], strip_controls(spell_value(value))[:_MAX_PARAM_CHARS])
+        Param(names.params[name], strip_controls(spell_value(value))[:_MAX_PARAM_CHARS])
         for name, value in flatten_params(trial.params or {}).items()
     ]
     for first in range(0, len(params), _MAX_PARAMS):

@@ -21,6 +21,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.adapters.exports.publish import publish
@@ -39,6 +40,22 @@ FOLDER = "wandb"
 _METRIC_CHARS, _PARAM_CHARS, _PROJECT_CHARS = "A-Za-z0-9_/", "A-Za-z0-9_", "A-Za-z0-9_.-"
 _MAX_NAME, _MAX_PROJECT = 200, 128
 _START_S = 120
+# What W&B itself puts into a history and a summary.
+_RESERVED = ("_runtime", "_step", "_timestamp", "_wandb")
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What is called how in W&B."""
+
+    project: str
+    """The sweep."""
+    params: Mapping[str, str]
+    """Parameters."""
+    metrics: Mapping[str, str]
+    """Metrics."""
+    own: Mapping[str, str]
+    """What the leaderboard says; none of the program's metrics is called so."""
 
 
 def write(source: ExportSource, folder: str) -> Exported:
@@ -52,24 +69,24 @@ def write(source: ExportSource, folder: str) -> Exported:
         _MAX_NAME,
         letter_first=True,
     )
+    own = clean_names(source.fact_names, _METRIC_CHARS, _MAX_NAME, letter_first=True)
     metrics = clean_names(
-        # The sweep's own words first: they keep their names.
-        (
-            *source.fact_names,
-            *(_key(source, n) for trial in shown for n in (*source.curves(trial), *trial.metrics)),
-        ),
+        (name for trial in shown for name in (*source.curves(trial), *trial.metrics)),
         _METRIC_CHARS,
         _MAX_NAME,
         letter_first=True,
+        reserved={*own.values(), *_RESERVED},
+        prefix="metric_",
     )
     name = source.board.summary.name
     project = clean_names([name], _PROJECT_CHARS, _MAX_PROJECT)[name]
+    names = _Names(project, params, metrics, own)
 
     def write_runs(path: str) -> None:
         # wandb makes a folder of its own name in the folder that it is given.
         with _offline(path) as wandb:
             for trial in shown:
-                _write_run(wandb, path, project, trial, rows[trial.name], source, params, metrics)
+                _write_run(wandb, path, trial, rows[trial.name], source, names)
         inner = f"{path}/wandb"
         if os.path.isdir(inner):
             for entry in os.listdir(inner):
@@ -89,13 +106,12 @@ def write(source: ExportSource, folder: str) -> Exported:
 def _write_run(
     wandb: Any,
     path: str,
-    project: str,
     trial: TrialFiles,
     row: Mapping[Any, Any],
     source: ExportSource,
-    params: Mapping[str, str],
-    metrics: Mapping[str, str],
+    names: _Names,
 ) -> None:
+    project, params, metrics, own = names.project, names.params, names.metrics, names.own
     config = {params[k]: _plain(v) for k, v in flatten_params(trial.params or {}).items()}
     starts = [a.started_at.timestamp() for a in trial.attempts if a.started_at is not None]
     ends = [a.ended_at.timestamp() for a in trial.attempts if a.ended_at is not None]
@@ -128,16 +144,16 @@ def _write_run(
         curves, committed = source.curves(trial), source.points(trial)
         for name in curves:
             for step, value in committed[name].items():
-                by_step.setdefault(step, {})[metrics[_key(source, name)]] = value
+                by_step.setdefault(step, {})[metrics[name]] = value
         for step in sorted(by_step):
             # When each was reported is not known; it was by then.
             now = {"_timestamp": max(ends)} if ends else {}
             run.log(by_step[step] | now, step=step)
         for name, value in trial.metrics.items():
             number = metric_value(value)
-            run.summary[metrics[_key(source, name)]] = _plain(value) if number is None else number
+            run.summary[metrics[name]] = _plain(value) if number is None else number
         for name, value in source.facts(trial, row).items():
-            run.summary[metrics[name]] = _plain(value)
+            run.summary[own[name]] = _plain(value)
     finally:
         is_well = row["state"] not in (
             TrialState.FAILED.value,
@@ -145,11 +161,6 @@ def _write_run(
             TrialState.CANCELLED.value,
         )
         run.finish(exit_code=0 if is_well else 1)
-
-
-def _key(source: ExportSource, metric: str) -> str:
-    """Tell a metric from what the leaderboard says by the same name."""
-    return f"metric_{metric}" if metric in source.fact_names else metric
 
 
 def _plain(value: Any) -> Any:

@@ -66,3 +66,16 @@ def test_mlflow_tells_runs_on_fresh_seeds_and_has_their_mean_as_a_number(tmp_pat
     experiment = client.get_experiment(mlflow_store.FIRST_EXPERIMENT)
     assert experiment.tags["orchestrator.standing"] == source.board.standing.words
     assert experiment.tags["mlflow.experiment.primaryMetric.name"] == "loss"
+
+
+def test_mlflow_keeps_a_metric_apart_that_is_called_like_one_of_the_sweeps_own(tmp_path):
+    source = make_source(str(tmp_path / "demo"), metric="sweep/rank")
+    written = mlflow_store.write(source, str(tmp_path / "out"))
+    client, runs = read(written.paths[0])
+    done = runs[DONE]
+    assert (done.data.metrics["sweep/rank"], done.data.metrics["metric/sweep/rank"]) == (1, 0.25)
+    history = client.get_metric_history(done.info.run_id, "metric/sweep/rank")
+    assert [(point.step, point.value) for point in history] == [(0, 2.0), (1, 0.25)]
+    assert "'sweep/rank' is 'metric/sweep/rank'" in "".join(written.notes)
+    experiment = client.get_experiment(mlflow_store.FIRST_EXPERIMENT)
+    assert experiment.tags["mlflow.experiment.primaryMetric.name"] == "metric/sweep/rank"

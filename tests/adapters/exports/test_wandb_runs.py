@@ -115,3 +115,15 @@ def test_runs_on_fresh_seeds_are_of_another_job_type(tmp_path):
     first, fresh = runs[names[0]]["summary"], runs[names[4]]["summary"]
     assert (first["rank"], first["loss_mean"], first["confirmed_mean"]) == (1, 0.55, 0.5)
     assert (fresh["loss"], "rank" in fresh) == (0.25, False)
+
+
+@pytest.mark.parametrize("metric", ["rank", "_timestamp"])
+def test_wandb_keeps_a_metric_apart_that_is_called_like_something_else(tmp_path, metric):
+    source = make_source(str(tmp_path / "demo"), metric=metric)
+    written = wandb_runs.write(source, str(tmp_path / "out"))
+    (folder,) = Path(written.paths[0]).glob(f"offline-run-*-{DONE}")
+    found = summarize(folder)
+    assert found["summary"]["rank"] == 1
+    assert found["summary"][f"metric_{metric}"] == 0.25
+    assert [each[f"metric_{metric}"] for each in found["history"]] == [2.0, 0.25]
+    assert f"{metric!r} is 'metric_{metric}'" in "".join(written.notes)
