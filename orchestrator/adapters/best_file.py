@@ -2,8 +2,8 @@
 
 Written by ``collect`` and ``export``, only when it would say something else than before: reading a
 spec takes longer than all the rest. Of a sweep without its spec (imported results) there is none.
-Where the trial that the file names is not the best any more, and none can be written, it is
-removed, if it is as it was written: what somebody edited, or put there, stays.
+What somebody edited in the sweep's folder, or put there, stays as it is, and is named. A file of
+ours is removed where the trial that it names is not the best any more and none can be written.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ from orchestrator.runtime import durable
 MAX_BYTES = 2**20
 
 
+class NotOurs(UserError):
+    """In the place of ``best.yaml`` is something that somebody edited, or put there."""
+
+
 def write_best(
     board: Leaderboard, trials: Sequence[TrialFiles], sweep: SweepPaths, path: str | None = None
 ) -> str:
@@ -40,13 +44,14 @@ def write_best(
         board: The leaderboard.
         trials: The trials' files.
         sweep: Whose.
-        path: Where to; None for its place in the sweep's folder.
+        path: Where to, whatever is there; None for its place in the sweep's folder.
 
     Raises:
+        NotOurs: What is in its place is not as we wrote it, and stays.
         UserError: Nothing is ranked, or the sweep's spec is not there or cannot be used.
         OrchestratorError: It could not be written; the old one is as it was.
     """
-    path = path or sweep.best
+    is_export, path = path is not None, path or sweep.best
     name = best_trial(board)
     if name is None:
         raise UserError("nothing is ranked yet, so there is no best configuration")
@@ -55,8 +60,13 @@ def write_best(
         raise UserError(f"{name}/params.json: cannot be used, so there is no best.yaml")
     text, file, overrides = _read_spec(sweep)
     header = format_header(board, results_folder(sweep), text, overrides)
-    if _begins_with(path, header.encode("utf-8")):
-        return path
+    found = _read(path)
+    if found is not None and is_unedited(found):
+        if found.startswith(header.encode("utf-8")):
+            return path
+    elif not is_export and os.path.lexists(path):
+        what = "not ours" if found is None or named_trial(found) is None else "edited"
+        raise NotOurs(f"{path}: {what}, so it stays; move it away to have trial {name} there")
     # Lazy: reading YAML takes longer than collecting, and most times nothing has changed.
     from orchestrator.domain.best_spec import format_best
 
@@ -76,9 +86,8 @@ def retire_best(board: Leaderboard, sweep: SweepPaths) -> tuple[str, str]:
         Why it was removed, and what is wrong with one that stays; both empty if the file still
         names the best, is none of ours, or is not there.
     """
-    try:
-        data = read_file(sweep.best, MAX_BYTES)[0]
-    except (OSError, UnusableFile):
+    data = _read(sweep.best)
+    if data is None:
         return "", ""
     trial, best = named_trial(data), best_trial(board)
     if trial is None or trial == best:
@@ -114,8 +123,9 @@ def _read_spec(sweep: SweepPaths) -> tuple[str, str, list[str]]:
     return text, str(record.get("spec") or sweep.name), words
 
 
-def _begins_with(path: str, header: bytes) -> bool:
+def _read(path: str) -> bytes | None:
+    """Read a ``best.yaml``; None if there is none, or what is there is no file to be read."""
     try:
-        return read_file(path, MAX_BYTES)[0].startswith(header)
+        return read_file(path, MAX_BYTES)[0]
     except (OSError, UnusableFile):
-        return False
+        return None

@@ -66,7 +66,7 @@ def format_header(
         f"  run it again      make submit SWEEP={file}{elsewhere}",
         f"  check its numbers make reproduce SWEEP={shlex.quote(sweep)} TRIAL={number}{elsewhere}",
         *_next_line(board, file, elsewhere),
-        "make collect writes this file anew: copy it before you edit it.",
+        "make collect writes this file anew until somebody edits it.",
         f"Made of the spec {digest.hexdigest()[:12]}.",
     ]
     return "".join(f"# {_comment(line)}\n" for line in lines if line)

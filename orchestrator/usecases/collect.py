@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.adapters.best_file import retire_best, write_best
+from orchestrator.adapters.best_file import NotOurs, retire_best, write_best
 from orchestrator.adapters.confirmation_file import read_confirmation
 from orchestrator.adapters.leaderboard_files import write_leaderboard
 from orchestrator.adapters.trial_dir import Scan, scan_sweep, without_gc
@@ -200,6 +200,8 @@ def write_files_of(collection: Collection, sweep: SweepPaths) -> Collection:
     if collection.best_of is not None:
         try:
             paths.append(write_best(collection.board, collection.best_of, sweep))
+        except NotOurs as error:
+            problems = [str(error), *problems]
         except UserError:  # nothing is ranked yet, or the sweep has no spec: export tells which
             removed, problem = retire_best(collection.board, sweep)
             problems = [*filter(None, [problem]), *problems]

@@ -218,6 +218,41 @@ def test_best_of_results_that_are_gone_is_removed_unless_somebody_edited_it(resu
     assert "best.yaml" not in "".join(collect())
 
 
+def test_best_that_somebody_edited_or_put_there_is_never_written_over(results, capsys):
+    def collect() -> tuple[str, str]:
+        assert run(["collect", "--results", str(results)]) in (0, 1)
+        captured = capsys.readouterr()
+        return captured.out, captured.err
+
+    collect()
+    best = results / "demo" / "best.yaml"
+    written = best.read_bytes()
+    header, _, body = written.partition(b"\n")
+    for mine, what in (
+        (written.replace(b"goal: minimize", b"goal: maximize"), "edited"),
+        (written + b"seeds: 5\n", "edited"),
+        (header + b" Really.\n" + body, "not ours"),
+        (b"name: mine\n", "not ours"),
+        (b"", "not ours"),
+    ):
+        best.write_bytes(mine)
+        out, err = collect()
+        assert best.read_bytes() == mine
+        assert f"problem: {best}: {what}, so it stays; move it away to have trial" in err
+        assert "best.yaml" not in out, "it was not written"
+    best.unlink()
+    best.mkdir()
+    assert f"{best}: not ours, so it stays" in collect()[1]
+    best.rmdir()
+    assert f"written: {best}" in collect()[0]
+    assert best.read_bytes() == written
+    exported = results / "demo" / "exports" / "best.yaml"
+    exported.parent.mkdir()
+    exported.write_bytes(b"name: mine\n")
+    assert run(["export", "--results", str(results), "--to", "best"]) == 0
+    assert exported.read_bytes() == written, "who exports asks for it"
+
+
 def test_best_that_still_names_the_best_stays_without_a_spec(results, capsys):
     assert run(["collect", "--results", str(results)]) == 1
     best = results / "demo" / "best.yaml"
