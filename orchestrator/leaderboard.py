@@ -41,7 +41,7 @@ from orchestrator.domain.table import to_pandas
 from orchestrator.domain.trial_files import Attempt, TrialFiles
 from orchestrator.domain.typed_columns import MISSING, Column, text_column, typed_column
 from orchestrator.usecases.collect import collect
-from orchestrator.usecases.observe import observe
+from orchestrator.usecases.vanished import observe_results
 
 __all__ = ["read_attempts", "read_curves", "read_leaderboard", "read_trials"]
 
@@ -212,7 +212,7 @@ def _open(sweep: str | os.PathLike[str]) -> SweepPaths:
 def _collect(
     paths: SweepPaths, write: bool
 ) -> tuple[Leaderboard, Sequence[TrialFiles], dict[str, Any]]:
-    observation = observe(paths)
+    observation = observe_results(paths)
     collection = collect(
         paths,
         observation.states,

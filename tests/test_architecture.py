@@ -37,6 +37,7 @@ LAZY = {
     "orchestrator/usecases/collect.py",
     "orchestrator/usecases/handover.py",
     "orchestrator/usecases/supervisor_job.py",
+    "orchestrator/usecases/vanished.py",
 }
 
 

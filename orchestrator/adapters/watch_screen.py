@@ -153,6 +153,8 @@ def tell_left(view: WatchView) -> str:
     """Say how long it still takes: an estimate, or that it is unknown."""
     if view.is_over:
         return "every trial has ended"
+    if view.n_open and not view.n_under_way:
+        return f"{view.n_open} that failed may go again"
     if view.left_s is None:
         return "— left"
     return f"about {tell_duration(view.left_s)} left"

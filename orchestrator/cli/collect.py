@@ -28,8 +28,8 @@ from orchestrator.domain.plain_text import one_line
 from orchestrator.domain.sweep_summary import MAXIMIZE, MINIMIZE
 from orchestrator.domain.table import Table
 from orchestrator.usecases.collect import Collection, collect, write_files_of
-from orchestrator.usecases.observe import observe
 from orchestrator.usecases.ratings import Ratings, import_ratings, load_ratings
+from orchestrator.usecases.vanished import observe_results
 
 DESCRIPTION = """\
 Merge the results of a sweep's trials into results/<sweep>/leaderboard.csv and
@@ -81,7 +81,7 @@ def run(argv: Sequence[str]) -> int:
         objectives = []  # they are its own now
     # Before Slurm is asked: a mistake in a table is said at once.
     ratings = import_ratings(sweep, options.ratings) if options.ratings else load_ratings(sweep)
-    observation = observe(sweep)
+    observation = observe_results(sweep)
     collection = collect(
         sweep,
         observation.states,

@@ -34,7 +34,8 @@ from orchestrator.usecases.confirm import (
     confirm,
 )
 from orchestrator.usecases.frozen_spec import read_frozen
-from orchestrator.usecases.observe import Observation, observe
+from orchestrator.usecases.observe import Observation
+from orchestrator.usecases.vanished import observe_results
 from orchestrator.usecases.workspace import refuse_import
 
 DESCRIPTION = """\
@@ -129,7 +130,7 @@ def _look_again(report: ConfirmReport) -> tuple[Leaderboard, Observation | None]
     """Return the leaderboard after a submission, which a local one has run to its end."""
     if report.submission is None:
         return report.board, None
-    observation = observe(report.sweep)
+    observation = observe_results(report.sweep)
     found = collect(
         report.sweep,
         observation.states,

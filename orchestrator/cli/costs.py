@@ -18,8 +18,8 @@ from orchestrator.contract.errors import EXIT_OK, EXIT_TRY_AGAIN, UserError
 from orchestrator.domain.plain_text import one_line
 from orchestrator.usecases.collect import collect
 from orchestrator.usecases.costs import TOP, cost_tables, costs_record, measure_costs
-from orchestrator.usecases.observe import observe
 from orchestrator.usecases.report_input import ReportInput
+from orchestrator.usecases.vanished import observe_results
 
 DESCRIPTION = """\
 Tell what a sweep took, from the records of its attempts: the best
@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
     if options.top < 0:
         raise UserError(f"--top {options.top}: use a number of at least 0")
     sweep = find_sweep(options.results, word)
-    observation = observe(sweep)
+    observation = observe_results(sweep)
     now_s = time.time()
     collection = collect(
         sweep,

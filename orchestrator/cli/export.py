@@ -67,9 +67,9 @@ def run(argv: Sequence[str]) -> int:
     if exports.unreachable is not None:
         words = one_line(exports.unreachable)
         print(f"Slurm does not answer, so queued trials show as unknown: {words}", file=sys.stderr)
-    if exports.problems:
+    if n := len(exports.problems):
         print(
-            f"{len(exports.problems)} files could not be used; make collect names them",
+            f"{n} file{'s' if n > 1 else ''} could not be used; make collect names them",
             file=sys.stderr,
         )
     for name, error in exports.failed.items():

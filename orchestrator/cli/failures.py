@@ -22,7 +22,8 @@ from orchestrator.domain.failure_groups import FailureGroup
 from orchestrator.domain.history import failed_for_good
 from orchestrator.domain.plain_text import one_line
 from orchestrator.usecases.failures import MAX_LOG_LINES, read_failures, read_interruptions
-from orchestrator.usecases.observe import Observation, observe
+from orchestrator.usecases.observe import Observation
+from orchestrator.usecases.vanished import observe_results
 
 DESCRIPTION = """\
 Show what failed, grouped by cause: trials that failed first, then what went
@@ -61,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
     if overrides:
         raise UserError(f"failures takes no overrides: {overrides[0]}")
     sweep = find_sweep(options.results, word)
-    observation = observe(sweep)
+    observation = observe_results(sweep)
     max_groups = sys.maxsize if options.all else MAX_GROUPS
     max_logs = max_groups if not options.json or options.all else MAX_GROUPS
     groups = read_failures(sweep, observation, options.lines, max_logs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from orchestrator.contract.states import TrialState
-from orchestrator.domain.history import failed_for_good
 from orchestrator.usecases.observe import Observation
 
 
@@ -37,16 +36,8 @@ def count_again(observation: Observation) -> tuple[int, int]:
         for name, state in observation.states.items()
         if state in (TrialState.FAILED, TrialState.CANCELLED)
     ]
-    n_asked = sum(_is_final(name, observation) for name in ended)
+    n_asked = sum(map(observation.is_final, ended))
     return len(ended) - n_asked, n_asked
-
-
-def _is_final(name: str, observation: Observation) -> bool:
-    state = observation.states[name]
-    if state is TrialState.CANCELLED or name in observation.journal.gave_up:
-        return True
-    trial = observation.scan.find(name)
-    return failed_for_good(trial, state, observation.looks[name].state)
 
 
 def tell_next(

@@ -92,6 +92,8 @@ class WatchView:
     """Whether somebody looks after it, in words."""
     trouble: str = ""
     """Why the newest look at Slurm failed; empty if it did not. Foreign text."""
+    n_open: int = 0
+    """Failed trials that whoever supervises the sweep may submit again."""
     stale_s: float | None = None
     """With trouble: age of what is shown of Slurm's queue; None if nothing is known of it."""
 
@@ -106,7 +108,11 @@ class WatchView:
         return self.counts.get(TrialState.FAILED, 0)
 
     @property
+    def n_under_way(self) -> int:
+        """Trials that run, wait, or were interrupted."""
+        return self.n_trials - sum(self.counts.get(state, 0) for state in TERMINAL_STATES)
+
+    @property
     def is_over(self) -> bool:
-        """Whether every trial has ended, as far as files and Slurm tell."""
-        n_ended = sum(self.counts.get(state, 0) for state in TERMINAL_STATES)
-        return n_ended == self.n_trials
+        """Whether every trial has ended for good, as far as files and Slurm tell."""
+        return not (self.n_under_way or self.n_open)

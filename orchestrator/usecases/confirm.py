@@ -38,6 +38,7 @@ from orchestrator.usecases.collect import collect
 from orchestrator.usecases.observe import Observation, observe
 from orchestrator.usecases.placed_trials import place_trials
 from orchestrator.usecases.submit import SubmitOptions, SubmitReport, submit
+from orchestrator.usecases.vanished import with_vanished
 
 # The best alone cannot lose; against two others it can. More only where ties say so.
 DEFAULT_TOP = 3
@@ -177,12 +178,13 @@ def _look(
         raise ClusterUnreachable(
             f"{observation.unreachable}; what has ended is unknown, so nothing was asked for"
         )
+    shown = with_vanished(observation, sweep)
     collection = collect(
         sweep,
-        observation.states,
-        observation.reasons,
+        shown.states,
+        shown.reasons,
         datetime.now(UTC),
-        scan=observation.scan,
+        scan=shown.scan,
         write_files=False,
     )
     if not collection.board.leads:

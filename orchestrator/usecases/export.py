@@ -17,8 +17,8 @@ from orchestrator.contract.errors import OrchestratorError, UserError
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.domain.spec_tree import nearest
 from orchestrator.usecases.collect import collect
-from orchestrator.usecases.observe import observe
 from orchestrator.usecases.ratings import load_ratings
+from orchestrator.usecases.vanished import observe_results
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def export(sweep: SweepPaths, names: Sequence[str], folder: str | None, top: int
         UserError: An unknown format, or a missing package.
     """
     formats = check_formats(names)
-    observation = observe(sweep)
+    observation = observe_results(sweep)
     ratings = load_ratings(sweep)
     collection = collect(
         sweep,

@@ -22,6 +22,7 @@ from orchestrator.contract.errors import ClusterUnreachable, CorruptRecord
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.records import read_record
 from orchestrator.contract.states import LIVENESS, Liveness, TrialState
+from orchestrator.domain.history import failed_for_good
 from orchestrator.domain.trial_files import TrialFiles
 from orchestrator.domain.trial_problems import name_gone
 from orchestrator.domain.trial_state import (
@@ -80,6 +81,13 @@ class Observation:
     def trials(self) -> list[TrialFiles]:
         """Every trial, in number order."""
         return self.scan.trials
+
+    def is_final(self, name: str) -> bool:
+        """Tell whether a trial that failed or was cancelled goes again only if a person asks."""
+        state = self.states[name]
+        if state is TrialState.CANCELLED or name in self.journal.gave_up:
+            return True
+        return failed_for_good(self.scan.find(name), state, self.looks[name].state)
 
     def count(self) -> dict[TrialState, int]:
         """Number of trials in each state, in the order of the enumeration."""

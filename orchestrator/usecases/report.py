@@ -24,7 +24,6 @@ from orchestrator.runtime import durable
 from orchestrator.usecases.collect import collect
 from orchestrator.usecases.costs import read_costs
 from orchestrator.usecases.failures import read_failures
-from orchestrator.usecases.observe import observe
 from orchestrator.usecases.report_contenders import (
     describe_best,
     fresh_table,
@@ -34,6 +33,7 @@ from orchestrator.usecases.report_contenders import (
 from orchestrator.usecases.report_environment import read_environment, read_spec_text
 from orchestrator.usecases.report_figures import build_figures
 from orchestrator.usecases.report_input import ReportInput
+from orchestrator.usecases.vanished import observe_results
 
 MAX_PROBLEMS = 20
 # Groups of failures that come with an excerpt of a log.
@@ -80,7 +80,7 @@ def make_report(sweep: SweepPaths, output: str | None = None, hint: str = "") ->
 
 def read_input(sweep: SweepPaths, *, write_files: bool) -> ReportInput:
     """Look at a sweep once, for all parts of a report."""
-    observation = observe(sweep)
+    observation = observe_results(sweep)
     now = datetime.now(UTC)
     collection = collect(
         sweep,
@@ -88,6 +88,7 @@ def read_input(sweep: SweepPaths, *, write_files: bool) -> ReportInput:
         observation.reasons,
         now,
         scan=observation.scan,
+        gone=observation.gone,
         write_files=write_files,
     )
     return ReportInput(sweep, observation, collection, now.timestamp())

@@ -19,7 +19,8 @@ from orchestrator.runtime.gate import read_rules
 from orchestrator.runtime.gate_queue import HELD
 from orchestrator.usecases import gatekeeper
 from orchestrator.usecases.loss_rate import publish_loss_rate
-from orchestrator.usecases.observe import Observation, observe
+from orchestrator.usecases.observe import Observation
+from orchestrator.usecases.vanished import observe_results
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def read_status(sweep: SweepPaths, n_log_lines: int, max_logs: int) -> Status:
         n_log_lines: Lines of log for each way of failing.
         max_logs: Read at most so many logs.
     """
-    observation = observe(sweep)
+    observation = observe_results(sweep)
     lines: dict[TrialState, list[TrialLine]] = {}
     now = time.time()
     publish_loss_rate(sweep, observation.trials, observation.states, now)

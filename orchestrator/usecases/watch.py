@@ -41,6 +41,7 @@ from orchestrator.usecases.failures import find_cancelled
 from orchestrator.usecases.observe import WAITS_FOR_CANARY, Observation, observe
 from orchestrator.usecases.recollection import Recollection
 from orchestrator.usecases.status import count_held, tell_budget
+from orchestrator.usecases.vanished import with_vanished
 
 # Where a program says how many steps it will take: a metric, or a parameter.
 STEP_TOTALS = ("total_steps", "max_steps")
@@ -70,7 +71,9 @@ class Watcher:
             UserError: There is no such sweep.
             OrchestratorError: Its own files cannot be read.
         """
-        observation = observe(self._sweep, recollection=self._recollection)
+        observation = with_vanished(
+            observe(self._sweep, recollection=self._recollection), self._sweep
+        )
         now_s = self._clock()
         states, stale_s = self._fill_in(observation, now_s)
         summary = _read_summary(self._sweep)
@@ -81,6 +84,7 @@ class Watcher:
         best, problem = _find_best(self._sweep, trials, states, summary)
         used = sum_usage(trial_usage(t.attempts, states[t.name], now_s) for t in trials)
         is_closed = observation.closed is not None
+        supervisor, is_supervised = _find_supervisor(self._sweep, observation)
         return WatchView(
             name=self._sweep.name,
             at=datetime.fromtimestamp(now_s, UTC),
@@ -99,7 +103,8 @@ class Watcher:
                 trials, states, slurm, find_cancelled(observation), observation.journal.preempted
             ),
             notices=(*_notices(observation, states), *problem),
-            supervisor=_tell_supervisor(self._sweep, observation),
+            supervisor=supervisor,
+            n_open=_count_open(observation) if is_supervised else 0,
             trouble=observation.unreachable or "",
             stale_s=stale_s,
         )
@@ -293,10 +298,16 @@ def _notices(observation: Observation, states: Mapping[str, TrialState]) -> Iter
         yield f"problem: {problem}"
 
 
-def _tell_supervisor(sweep: SweepPaths, observation: Observation) -> str:
-    """Say whether somebody looks after the sweep, or runs it here."""
+def _count_open(observation: Observation) -> int:
+    """Count the failed trials that a round of the supervisor may submit again."""
+    failed = [name for name, s in observation.states.items() if s is TrialState.FAILED]
+    return 0 if observation.closed is not None else sum(not observation.is_final(n) for n in failed)
+
+
+def _find_supervisor(sweep: SweepPaths, observation: Observation) -> tuple[str, bool]:
+    """Say who looks after the sweep, or runs it here, and tell whether rounds submit again."""
     if observation.is_imported:
-        return ""
+        return "", False
     newest = list(observation.journal.submissions.values())
     is_local = bool(newest) and newest[-1].executor == "local"
     is_over = all(state in TERMINAL_STATES for state in observation.states.values())
@@ -304,10 +315,10 @@ def _tell_supervisor(sweep: SweepPaths, observation: Observation) -> str:
         lock = sweep if is_local else sweep_lock.Supervision(sweep.root)
         holder = sweep_lock.find_holder(lock)
     except (OSError, CorruptRecord):
-        return "whether somebody supervises it cannot be told"
+        return "whether somebody supervises it cannot be told", False
     holder = holder and _TO_THE_MINUTE.sub(r"\1Z", holder)  # so that it fits into a line
     if is_local:
         nobody = "" if is_over else "it runs on this machine, and nobody runs it now: make submit"
-        return nobody if holder is None else f"run by {holder}"
+        return (nobody if holder is None else f"run by {holder}"), False
     nobody = "" if is_over else "nobody supervises it: make supervise"
-    return nobody if holder is None else f"supervised by {holder}"
+    return (nobody, False) if holder is None else (f"supervised by {holder}", True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.adapters import journal, trial_dir
-from orchestrator.adapters.watch_screen import tell_usage
+from orchestrator.adapters.watch_screen import tell_left, tell_usage
 from orchestrator.contract import records
 from orchestrator.contract.paths import SweepPaths, TrialPaths
 from orchestrator.contract.records import dump_record
@@ -28,7 +29,7 @@ from orchestrator.usecases.recollection import Recollection
 from orchestrator.usecases.watch import Watcher
 from tests.adapters.fake_slurm import FakeSlurm
 from tests.domain import sites
-from tests.trial_writer import RESOURCES, add_trial, claim, ended, make_sweep, write
+from tests.trial_writer import RESOURCES, add_trial, claim, ended, make_sweep, write, write_result
 
 SUPERVISOR = """
 import sys
@@ -277,6 +278,43 @@ def test_supervisor_is_named(sweep: SweepPaths) -> None:
         assert holder.wait(timeout=120) == 0
     assert told.startswith(f"supervised by process {holder.pid} on ")
     assert Watcher(sweep).look().supervisor == "nobody supervises it: make supervise"
+
+
+def test_sweep_is_not_over_while_its_supervisor_may_submit_what_failed_again(
+    sweep: SweepPaths, slurm: FakeSlurm
+) -> None:
+    answer_squeue(slurm)
+    for name in NAMES[2:]:
+        shutil.rmtree(sweep.trial(name).attempts, ignore_errors=True)
+        write_result(sweep.trial(name), {"loss": 1.0})
+    killed = ended(NAMES[1], 1, records.FAILED, kind="killed", exit_code=-9, token=TOKEN)
+    write(sweep.trial(NAMES[1]).attempt(1), dump_record(killed))
+    watcher = Watcher(sweep)
+    argv = [sys.executable, "-c", SUPERVISOR, sweep.root]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(argv, text=True, **pipes) as holder:  # type: ignore[call-overload]
+        assert holder.stdout.readline() == "held\n"
+        view = watcher.look()
+        assert (view.n_under_way, view.n_open, view.is_over) == (0, 1, False)
+        assert tell_left(view) == "1 that failed may go again"
+        with journal.lock(sweep) as writer:
+            writer.write(
+                "gave_up", trial=NAMES[1], attempt=1, token=TOKEN, cause="error", reason=""
+            )
+        view = watcher.look()
+        assert (view.n_open, view.is_over) == (0, True)
+        holder.stdin.close()
+        assert holder.wait(timeout=120) == 0
+
+
+def test_sweep_whose_failed_trials_nobody_submits_again_is_over(
+    sweep: SweepPaths, slurm: FakeSlurm
+) -> None:
+    answer_squeue(slurm)
+    for name in NAMES[2:]:
+        shutil.rmtree(sweep.trial(name).attempts, ignore_errors=True)
+        write_result(sweep.trial(name), {"loss": 1.0})
+    assert Watcher(sweep).look().is_over
 
 
 def test_sweep_whose_trials_have_all_ended_is_over(tmp_path: Path) -> None:
