@@ -56,7 +56,22 @@ def test_beats_are_early_and_then_at_doubling_distances() -> None:
 def test_early_beat_that_comes_late_looks_for_a_successor() -> None:
     """The process was frozen: whoever waited for it has gone on after a heartbeat and a half."""
     beats = Beats(0.0, Times())
-    assert [beats.looks(at) for at in (1.0, 10.0, 16.5, 45.0)] == [False, False, True, True]
+    assert [beats.looks(at) for at in (1.0, 29.5, 30.0, 45.0)] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("late_s", [0.0, 5.0, 10.0, 14.9, 20.0, 29.0, 44.0])
+def test_beats_that_are_held_up_again_and_again_look_before_anybody_goes_on(late_s: float) -> None:
+    """Whoever saw one of them move waits for two heartbeats, and for the program's end."""
+    times = Times()
+    beats = Beats(0.0, times)
+    looked_at, gaps = 0.0, []
+    for _ in range(12):
+        at = beats.next_at + late_s
+        if beats.looks(at):
+            gaps.append(at - looked_at)
+            looked_at = at
+        beats.took_place(at)
+    assert max(gaps) < 2 * times.heartbeat_s + 1.5 * times.end_grace_s
 
 
 def test_beats_of_a_short_heartbeat_are_regular_at_once() -> None:
