@@ -3,7 +3,8 @@
 Written by ``collect`` and ``export``, only when it would say something else than before: reading a
 spec takes longer than all the rest. Of a sweep without its spec (imported results) there is none.
 What somebody edited in the sweep's folder, or put there, stays as it is, and is named. A file of
-ours is removed where the trial that it names is not the best any more and none can be written.
+ours is removed where the trial that it names is not the best any more and none can be written,
+unless that trial's result is there and cannot be read: unknown is not gone.
 """
 
 from __future__ import annotations
@@ -79,8 +80,15 @@ def write_best(
     return path
 
 
-def retire_best(board: Leaderboard, sweep: SweepPaths) -> tuple[str, str]:
+def retire_best(
+    board: Leaderboard, trials: Sequence[TrialFiles], sweep: SweepPaths
+) -> tuple[str, str]:
     """Remove a ``best.yaml`` that names another trial than the best, where none can be written.
+
+    Args:
+        board: The leaderboard.
+        trials: The trials' files.
+        sweep: Whose.
 
     Returns:
         Why it was removed, and what is wrong with one that stays; both empty if the file still
@@ -92,6 +100,8 @@ def retire_best(board: Leaderboard, sweep: SweepPaths) -> tuple[str, str]:
     trial, best = named_trial(data), best_trial(board)
     if trial is None or trial == best:
         return "", ""
+    if any(one.name == trial and one.is_committed and one.result is None for one in trials):
+        return "", f"{sweep.best}: the result of {one_line(trial, 60)} cannot be read, so it stays"
     now = "nothing is ranked any more" if best is None else f"the best is {best} now"
     words = f"it was of trial {one_line(trial, 60)}, and {now}"
     if not is_unedited(data):

@@ -199,6 +199,7 @@ def _print_json(collection: Collection, unreachable: str | None, ratings: Rating
             "problems": collection.problems,
             "ratings": {"ratings": len(ratings.all), "trials": len(ratings.by_trial)},
             "files": list(collection.paths),
+            "removed": collection.removed or None,
             "rows": _rows(board.table),
         },
     )

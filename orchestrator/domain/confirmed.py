@@ -41,6 +41,8 @@ class FreshRuns:
     """The finite objectives by seed."""
     problem: str = ""
     """Why an ended run has no objective; empty if each has one."""
+    has_diverged: bool = False
+    """Whether a run diverged: the mean of the others would flatter it, and there is none."""
 
     @property
     def is_complete(self) -> bool:
@@ -55,7 +57,7 @@ class Confirmed:
     runs: FreshRuns
     """Its runs."""
     mean: float = math.nan
-    """Mean over them; NaN without any."""
+    """Mean over them; NaN without any, and if one diverged."""
     half: float = math.nan
     """Half the width of its 95 % interval; NaN from one run."""
     rank: int | None = None
@@ -104,6 +106,8 @@ def _rank(runs: Sequence[FreshRuns], sign: int) -> list[Confirmed]:
 
 
 def _measure(runs: FreshRuns) -> Confirmed:
+    if runs.has_diverged:
+        return Confirmed(runs)
     mean, half = mean_interval(list(runs.values.values())) if runs.values else (math.nan,) * 2
     return Confirmed(runs, mean if math.isfinite(mean) else math.nan, half)
 
@@ -134,8 +138,10 @@ def _judge(found: Sequence[Confirmed], first: Sequence[str]) -> Standing | None:
     best, seeds = found[0], f"on {mine.runs.n_asked} fresh seeds"
     others = [c for c in found if c.rank is not None and c is not mine]
     tied = [short(c) for c in others if c.tie == 1 and c is not best]
-    partial = [short(c) for c in found if c.rank is None]
-    rest = f"; {', '.join(partial)} not compared, for want of runs" if partial else ""
+    diverged = [short(c) for c in found if c.runs.has_diverged]
+    partial = [short(c) for c in found if c.rank is None and not c.runs.has_diverged]
+    rest = f"; {', '.join(diverged)} not compared, since a run diverged" if diverged else ""
+    rest += f"; {', '.join(partial)} not compared, for want of runs" if partial else ""
     if mine.rank == 1:
         tied = [short(c) for c in others if c.tie == 1]
         words = f"{seeds}, too, {name} is best with {spell(mine)}"
@@ -158,7 +164,9 @@ def short(found: Confirmed) -> str:
 
 
 def spell(found: Confirmed) -> str:
-    """Say a mean and its interval."""
+    """Say a mean and its interval, or why there is none."""
+    if math.isnan(found.mean):
+        return "diverged" if found.runs.has_diverged else "no mean"
     half = "" if math.isnan(found.half) else f" ± {found.half:.2g}"
     return f"{found.mean:.5g}{half}"
 

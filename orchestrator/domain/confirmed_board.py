@@ -2,8 +2,9 @@
 
 Fresh runs are rows of their own, without a rank. What they come to stands in every row of their
 configuration: ``confirmed_rank, confirmed_tie, confirmed_mean, confirmed_ci95_low,
-confirmed_ci95_high, confirmed_n`` (runs with a finite objective). They say how sure the first place
-is; the ranks stay those of the sweep's own runs.
+confirmed_ci95_high, confirmed_n`` (runs with a finite objective). Where one of them diverged
+(``divergence``) there is no mean: that of the others would flatter. They say how sure the first
+place is; the ranks stay those of the sweep's own runs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from orchestrator.contract.records import metric_value
 from orchestrator.contract.states import TERMINAL_STATES, TrialState
 from orchestrator.domain.confirmed import Confirmed, FreshRuns, compare
+from orchestrator.domain.divergence import describe_divergence
 from orchestrator.domain.fresh_trials import Confirmation
 from orchestrator.domain.standing import Certainty
 from orchestrator.domain.table import Table
@@ -46,6 +48,7 @@ class _FreshRow(NamedTuple):
     state: TrialState
     value: float | None  # the objective, if the trial is done and that is finite
     problem: str  # why it has none though it ended
+    has_diverged: bool = False
 
 
 def add_confirmed(
@@ -128,12 +131,14 @@ def _describe(confirmation: Confirmation, name: str) -> str:
 def _read(trial: TrialFiles, state: TrialState | None, metric: str) -> _FreshRow:
     if state is None:
         state = TrialState.DONE if trial.result is not None else TrialState.UNKNOWN
+    if how := describe_divergence(trial, state, metric):
+        return _FreshRow(state, None, f"{trial.name}: {how}", has_diverged=True)
     if state is not TrialState.DONE:
         return _FreshRow(state, None, state.value if state in TERMINAL_STATES else "")
     number = metric_value(trial.metrics.get(metric))
     if number is None:
         return _FreshRow(state, None, f"{trial.name} has no {metric} that is a number")
-    if not math.isfinite(number):
+    if not math.isfinite(number):  # of a result that cannot be read
         return _FreshRow(state, None, f"{metric} of {trial.name} is {number}")
     return _FreshRow(state, number, "")
 
@@ -151,6 +156,7 @@ def _gather(confirmation: Confirmation, fresh: Mapping[str, _FreshRow]) -> list[
             n_open=runs.n_open + (row.state not in TERMINAL_STATES),
             values=values,
             problem=runs.problem or row.problem,
+            has_diverged=runs.has_diverged or row.has_diverged,
         )
     return list(found.values())
 

@@ -1,10 +1,10 @@
 """Which trials diverged: that is a result, and no mean is taken over the repeats beside it.
 
-Pure; called by ``ranking`` and ``best_so_far``. A configuration that diverges on one seed of three
-is worse than its two good runs say, and nobody can say by how much: so it has no rank. A repeat
-that brought no objective for any other reason (its program broke, a node failed, somebody cancelled
-it, it reported none or a text) says nothing of the configuration: it is missing, and the
-configuration is partial.
+Pure; called by ``ranking``, ``best_so_far`` and ``confirmed_board``. A configuration that diverges
+on one seed of three is worse than its two good runs say, and nobody can say by how much: so it has
+no rank. A repeat that brought no objective for any other reason (its program broke, a node failed,
+somebody cancelled it, it reported none or a text) says nothing of the configuration: it is missing,
+and the configuration is partial.
 
 Diverged has what ended for good (done, failed or cancelled) with a last objective that is not
 finite, and what failed as diverged by its attempt's record (exit code 65, or words of NaN). What

@@ -48,8 +48,9 @@ _AGAIN_ELSEWHERE = " Only runs of it on fresh seeds would tell."
 
 _FRESH = (
     "Runs on fresh seeds have no rank and are in no mean. confirmed_rank, confirmed_mean, its 95 % "
-    "interval (Student's) and confirmed_n are of them alone; confirmed_tie is the rank of the best "
-    "from which one cannot be told seed by seed (the 95 % interval of the mean difference holds 0)."
+    "interval (Student's) and confirmed_n are of them alone (no mean if one diverged); "
+    "confirmed_tie is the rank of the best from which one cannot be told seed by seed (the 95 % "
+    "interval of the mean difference holds 0)."
 )
 
 

@@ -20,7 +20,7 @@ import time
 from typing import NamedTuple
 
 from orchestrator.runtime import canary, gate
-from orchestrator.runtime.job import slurm_task_id
+from orchestrator.runtime.job import command_environment, slurm_task_id
 from orchestrator.runtime.requeue import task_state
 from orchestrator.runtime.signals import STOP_SIGNALS
 
@@ -263,6 +263,6 @@ def _call(argv: Sequence[str], *, check: bool = True) -> str:
         stderr=subprocess.PIPE if check else subprocess.STDOUT,
         timeout=TIMEOUT_S,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "LC_ALL": "C"},
+        env=command_environment(os.environ),
     )
     return done.stdout.decode("utf-8", "replace")

@@ -81,6 +81,7 @@ class Beats:
         """Begin at ``now``, on the monotonic clock."""
         self._lasting_s = times.heartbeat_s
         self._gap_s = min(times.first_beat_s, self._lasting_s)
+        self._looked_at = now  # the claim is the newest when it is made
         self.next_at = now + self._gap_s
         """When the next one is due."""
 
@@ -92,12 +93,15 @@ class Beats:
     def looks(self, now: float) -> bool:
         """Whether one that takes place now is to look for a successor: not if it is an early one.
 
-        One that comes very late does: this process was frozen, and may have been passed over.
+        One of these does, too, a lasting distance after the claim or the last look: this process
+        was frozen or held up, at once or bit by bit, and whoever waited may have passed it over.
         """
-        return self.is_settled or now - self.next_at > self._lasting_s / 2
+        return self.is_settled or now - self._looked_at >= self._lasting_s
 
     def took_place(self, now: float) -> None:
-        """Take note that one took place."""
+        """Take note that one took place, and looked if it was to."""
+        if self.looks(now):
+            self._looked_at = now
         self._gap_s = min(2 * self._gap_s, self._lasting_s)
         self.next_at = now + self._gap_s
 

@@ -31,6 +31,21 @@ def describe_job(environ: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def command_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which squeue and scontrol answer as we read them.
+
+    A module or profile that the job loads may set how times look (``relative`` has blanks), which
+    jobs are shown (``SQUEUE_PARTITION``), or a cluster, of which squeue prints a title.
+    """
+    settings = ("SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name not in settings and not name.startswith("SQUEUE_")
+    }
+    return {**kept, "LC_ALL": "C"}
+
+
 def slurm_task_id(environ: Mapping[str, str]) -> str:
     """Name this job for scontrol: ``<array>_<task>``, or the id of a job that is no array.
 

@@ -17,7 +17,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 
 from orchestrator.contract.records import PREEMPTED_BY_SLURM
-from orchestrator.runtime.job import slurm_task_id
+from orchestrator.runtime.job import command_environment, slurm_task_id
 from orchestrator.runtime.signals import STOP_SIGNALS
 
 TIMEOUT_S = 30.0
@@ -74,6 +74,7 @@ def _requeue(environ: Mapping[str, str]) -> str:
                 capture_output=True,
                 timeout=TIMEOUT_S,
                 stdin=subprocess.DEVNULL,
+                env=command_environment(os.environ),
             )
 
     _IncompleteOnly()._requeue(countdown=0)
@@ -124,7 +125,7 @@ def _ask_squeue(task: str, columns: str) -> list[str]:
         capture_output=True,
         timeout=TIMEOUT_S,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "LC_ALL": "C"},
+        env=command_environment(os.environ),
     )
     return answer.stdout.decode("ascii", "replace").split()
 

@@ -203,7 +203,7 @@ def write_files_of(collection: Collection, sweep: SweepPaths) -> Collection:
         except NotOurs as error:
             problems = [str(error), *problems]
         except UserError:  # nothing is ranked yet, or the sweep has no spec: export tells which
-            removed, problem = retire_best(collection.board, sweep)
+            removed, problem = retire_best(collection.board, collection.best_of, sweep)
             problems = [*filter(None, [problem]), *problems]
     return replace(collection, paths=paths, removed=removed, problems=problems)
 

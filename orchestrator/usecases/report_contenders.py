@@ -135,7 +135,7 @@ def fresh_table(board: Leaderboard) -> TextTable | None:
     counts = {found.runs.n_asked for found in compared}
     each = f"{'' if len(counts) == 1 else 'up to '}{max(counts)} runs each"
     notes = [
-        f"{short(found)} has no rank here for want of runs: {found.runs.problem}."
+        f"{short(found)} has no rank here{_why_unranked(found)}: {found.runs.problem}."
         for found in compared
         if found.runs.problem
     ]
@@ -159,6 +159,10 @@ def fresh_table(board: Leaderboard) -> TextTable | None:
 
 # Headings of ``_fresh_cells``.
 _FRESH = ("rank", "tie", "mean", _HALF, "runs")
+
+
+def _why_unranked(found: Confirmed) -> str:
+    return ", since a run diverged" if found.runs.has_diverged else " for want of runs"
 
 
 def _fresh_cells(found: Confirmed | None) -> list[str]:

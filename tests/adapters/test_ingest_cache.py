@@ -199,11 +199,32 @@ def test_scan_sweep_copied_elsewhere_gives_the_same(sweep, tmp_path, copy):
     assert scan_trials(copied) == before
 
 
-def segment(body, resources=b"[{}]"):
-    """Return a segment of the cache with a digest that fits."""
-    digest = hashlib.sha256(body).hexdigest().encode()
-    header = b'{"format": 3, "entries": 1, "bytes": %d, "sha256": "%s", "resources": %s}\n'
-    return header % (len(body), digest, resources) + body
+def segment(body, n_strict=None, **fields):
+    """Return a segment of the cache with a digest that fits, though a person wrote its lines."""
+    header = {
+        "format": ingest_cache.CACHE_FORMAT,
+        "entries": body.count(b"\n"),
+        "bytes": len(body),
+        "strict_bytes": len(body) if n_strict is None else n_strict,
+        "sha256": hashlib.sha256(body).hexdigest(),
+    }
+    return json.dumps(header | fields).encode() + b"\n" + body
+
+
+def entries(data):
+    """Return the lines of a cache of one segment."""
+    return data.partition(b"\n")[2]
+
+
+WRONG_ENTRIES = [
+    b"1\n",
+    b"{}\n",
+    b'["00001-aaaa000001"]\n',
+    b'[["x"],null,2]\n',
+    b'[1,null,["00001-aaaa000001","1","aaaa000001"]]\n',
+    b'[1,null,["00001-aaaa000001",1,"aaaa000001",{},{},true,[[1,2]]]]\n',
+    b"[" * 200_000,
+]
 
 
 @pytest.mark.parametrize(
@@ -214,19 +235,24 @@ def segment(body, resources=b"[{}]"):
         lambda data: data[:-1],
         lambda data: data + b"\0" * 100,
         lambda data: data + data[: len(data) // 2],
-        lambda data: data.replace(b'"format": 3', b'"format": 2'),
         lambda data: data.replace(b"\n", b" "),
         lambda data: b"[]",
         lambda data: b"[]\n",
-        lambda data: segment(b"1\n"),
-        lambda data: segment(b'["00001-aaaa000001"]\n'),
-        lambda data: segment(b'[["x"],1,2,3,4,[]]\n'),
-        lambda data: segment(b'["x",1,2,3,4,[[1,2]]]\n'),
-        lambda data: segment(data.partition(b"\n")[2], resources=b"[]"),
-        lambda data: segment(b"[" * 200_000),
         lambda data: b"[" * 200_000,
+        # As they were, but for a value: only the digest tells.
+        lambda data: data.replace(b'{"lr":1}', b'{"lr":3}'),
         lambda data: data.replace(b'{"lr":1}', b"[1, 2]"),
-        lambda data: data.replace(b'"2026-01-01T10:00:00.000Z"', b'{"a": 1}'),
+        lambda data: data.replace(b'"2026-01-01T10:00:00Z"', b'{"a": 1}'),
+        # Another format, though all in it could be read.
+        lambda data: segment(entries(data).replace(b'{"lr":1}', b'{"lr":3}'), format=3),
+        lambda data: segment(entries(data).replace(b'{"lr":1}', b'{"lr":3}'), format=5),
+        # A header of somebody else's.
+        lambda data: segment(entries(data), sha256=None),
+        lambda data: segment(entries(data), bytes="all"),
+        lambda data: segment(entries(data), strict_bytes="all"),
+        lambda data: segment(entries(data), n_strict=5),
+        *(lambda data, body=body: segment(body) for body in WRONG_ENTRIES),
+        *(lambda data, body=body: segment(body, n_strict=0) for body in WRONG_ENTRIES),
     ],
 )
 def test_scan_sweep_corrupt_cache_is_ignored_and_replaced(sweep, damage):
@@ -236,7 +262,8 @@ def test_scan_sweep_corrupt_cache_is_ignored_and_replaced(sweep, damage):
     path = sweep.cache + "/trials.jsonl"
     with open(path, "rb") as file:
         good = file.read()
-    write(path, damage(good))
+    write(path, damaged := damage(good))
+    assert damaged != good
     assert scan_sweep(sweep) == expected
     with open(path, "rb") as file:
         assert file.read() == good

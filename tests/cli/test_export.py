@@ -253,6 +253,33 @@ def test_best_that_somebody_edited_or_put_there_is_never_written_over(results, c
     assert exported.read_bytes() == written, "who exports asks for it"
 
 
+def test_best_whose_result_cannot_be_read_stays(results, capsys):
+    """The file server may be in trouble: unknown is not gone."""
+    assert run(["collect", "--results", str(results)]) == 1
+    best = results / "demo" / "best.yaml"
+    written = best.read_bytes()
+    named = best_header.named_trial(written)
+    for result in (results / "demo" / "trials").glob("*/result.json"):
+        result.unlink()
+        if result.parent.name == named:
+            result.mkdir()  # there, and no file
+    capsys.readouterr()
+    run(["collect", "--results", str(results)])
+    assert f"{best}: the result of {named} cannot be read, so it stays" in capsys.readouterr().err
+    assert best.read_bytes() == written
+
+
+def test_json_says_why_best_was_removed(results, capsys):
+    assert run(["collect", "--results", str(results)]) == 1
+    for result in (results / "demo" / "trials").glob("*/result.json"):
+        result.unlink()
+    for is_removed in (True, False):
+        capsys.readouterr()
+        run(["collect", "--results", str(results), "--json"])
+        document = json.loads(capsys.readouterr().out)
+        assert ("nothing is ranked any more" in (document["removed"] or "")) is is_removed
+
+
 def test_best_that_still_names_the_best_stays_without_a_spec(results, capsys):
     assert run(["collect", "--results", str(results)]) == 1
     best = results / "demo" / "best.yaml"

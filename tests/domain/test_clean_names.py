@@ -36,6 +36,14 @@ def test_clean_names_that_something_else_has_get_a_prefix_and_stay_apart():
     }
 
 
+def test_clean_names_that_are_reserved_are_given_to_none():
+    """Neither to one with the prefix, nor to one that is counted."""
+    cleaned = clean_names(["a", "b c"], ALLOWED, 20, reserved={"a", "x_a", "b_c_2"}, prefix="x_")
+    assert cleaned == {"a": "x_a_2", "b c": "b_c"}
+    cleaned = clean_names(["b_c", "b c"], ALLOWED, 20, reserved={"b_c_2"})
+    assert cleaned == {"b_c": "b_c", "b c": "b_c_3"}
+
+
 def test_clean_names_that_are_paths_do_not_lead_out():
     names = ["/etc", "a//b", "../x", "a/b", "./a", "a/"]
     cleaned = clean_names(names, r"\w./", 50, is_path=True)

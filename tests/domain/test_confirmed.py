@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from scipy import stats
@@ -78,6 +80,14 @@ def test_configuration_that_lacks_a_value_is_never_above_complete_ones() -> None
     certainty, words = judged(compare([partial, A], "minimize", ["00009"]))
     assert certainty is Certainty.PROVISIONAL
     assert words.endswith("only 4 of 5 runs of 00009 on fresh seeds have a value (failed).")
+
+
+def test_configuration_that_diverged_has_no_mean_and_lacks_no_runs() -> None:
+    diverged = replace(runs("00009", 0.1, 0.1, 0.1, 0.1, problem="it is nan"), has_diverged=True)
+    outcome = compare([diverged, A], "minimize", ["00001"])
+    assert ranks(outcome) == [("00001", 1, 1), ("00009", None, None)]
+    assert judged(outcome)[1].endswith("; 00009 not compared, since a run diverged.")
+    assert math.isnan(outcome.configurations[1].mean)
 
 
 def test_first_that_is_not_among_them_is_not_judged() -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
+
+from orchestrator.contract.records import FAILED
 from orchestrator.contract.states import TrialState
+from orchestrator.domain.confirmed import spell
 from orchestrator.domain.confirmed_board import CONFIRMED_COLUMNS, add_confirmed
 from orchestrator.domain.fresh_trials import NOTHING, Confirmation, FreshTrial
 from orchestrator.domain.leaderboard import Leaderboard, rank_trials
 from orchestrator.domain.standing import Certainty
 from orchestrator.domain.sweep_summary import SweepSummary
-from orchestrator.domain.trial_files import TrialFiles
+from orchestrator.domain.trial_files import Attempt, TrialFiles
 from orchestrator.domain.trials import trial_id
 
 SEEDED = SweepSummary("demo", "loss", "minimize", ("a", "seed"), seeded=True)
@@ -102,6 +106,33 @@ def test_fresh_run_without_a_finite_value_leaves_its_configuration_unranked() ->
         assert column(board, "confirmed_rank")[0] is None
         assert board.standing.certainty is Certainty.PROVISIONAL
         assert "only 1 of 2 runs of 00000 on fresh seeds have a value" in board.standing.words
+
+
+DIVERGED = Attempt(1, outcome=FAILED, exit_code=65, kind="non_finite", cause="exit code 65")
+
+
+@pytest.mark.parametrize(
+    ("value", "attempts", "how"),
+    [
+        (math.nan, (), "loss is nan"),
+        (0.4, (DIVERGED,), "diverged"),
+        (None, (DIVERGED,), "diverged"),
+    ],
+)
+def test_fresh_run_that_diverged_leaves_no_mean_however_it_was_told(
+    value: float | None, attempts: tuple[Attempt, ...], how: str
+) -> None:
+    odd = trial(4, 1, 10000, value)
+    if attempts:
+        odd = odd._replace(result=None, is_committed=False, attempts=attempts)
+    states = {odd.name: TrialState.FAILED if attempts else TrialState.DONE}
+    fresh = [trial(5, 1, 10001, 0.1), trial(6, 2, 10000, 0.9), trial(7, 2, 10001, 0.9)]
+    board = ranked([*OWN, odd, *fresh], LUCKY, states)
+    cells = [column(board, f"confirmed_{name}")[0] for name in ("rank", "mean", "ci95_low", "n")]
+    assert cells == [None, None, None, 1], "of the good one alone it would be the best"
+    assert f"of 00000 on fresh seeds have a value ({odd.name}: {how})" in board.standing.words
+    others = ranked([*OWN, odd, *fresh], asked(OWN[2], OWN[0]), states).outcome.configurations
+    assert [(spell(own), own.rank) for own in others] == [("0.9 ± 0", 1), ("diverged", None)]
 
 
 def test_fresh_runs_that_are_not_there_yet_count_as_open() -> None:

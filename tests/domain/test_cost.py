@@ -99,6 +99,14 @@ def test_trial_usage_impossible_count_or_price_is_unknown(value):
     assert usage == Usage(1.0, 0.0, {}, False)
 
 
+def test_trial_usage_true_is_no_count_though_it_equals_one():
+    counts = [
+        trial_usage([attempt(resources={"gpus": gpus})], TrialState.DONE, 0.0).gpu_hours
+        for gpus in (1, True, 1.0, 0, False)
+    ]
+    assert counts == [1.0, 0.0, 1.0, 0.0, 0.0]
+
+
 def test_trial_usage_free_is_not_unknown():
     resources = {"price_per_hour": 0, "currency": "EUR"}
     assert trial_usage([attempt(resources=resources)], TrialState.DONE, START_S).cost == {"EUR": 0}

@@ -10,7 +10,7 @@ from orchestrator.contract.records import COMMITTED, FAILED
 from orchestrator.contract.states import TrialState
 from orchestrator.domain.cost_tables import part_table
 from orchestrator.domain.economics import LOST, measure_economics
-from orchestrator.domain.goodput import PARTS, Goodput
+from orchestrator.domain.goodput import KILLED, PARTS, RESULTS, Goodput
 from orchestrator.domain.goodput_words import (
     describe_goodput,
     has_lost,
@@ -69,6 +69,22 @@ def test_trials_whose_node_just_died_show_the_same_in_collect_and_costs():
     assert rows.pop(unknown) == "unknown"
     assert f"  unknown  {unknown}" in describe_goodput(found.goodput)
     assert rows == shown == {"in results": "99.9%", "in trials that are not finished": "0.1%"}
+
+
+@pytest.mark.parametrize(
+    ("open_in", "words"),
+    [
+        ({KILLED: 1}, ("at most 75.0%", "at least 25.0%")),
+        ({RESULTS: 1}, ("about 75.0%", "about 25.0%")),
+        ({RESULTS: 1, KILLED: 1}, ("about 75.0%", "about 25.0%")),
+        ({}, ("75.0%", "25.0%")),
+    ],
+)
+def test_time_that_nobody_knows_bounds_only_what_it_cannot_be_in(open_in, words):
+    parts = dict.fromkeys(PARTS, 0) | {RESULTS: 75, KILLED: 25}
+    n_open = sum(open_in.values())
+    goodput = Goodput(parts, 1, 0, is_estimate=n_open > 0, n_open=n_open, open_in=open_in)
+    assert (result_share(goodput), lost_share(goodput)) == words
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from orchestrator.contract.paths import TrialPaths
+from orchestrator.contract.records import PREEMPTED_BY_SLURM
 from orchestrator.runtime import job
 from orchestrator.runtime.claim import Claim, previous_ends
 from orchestrator.runtime.commit import commit_result
@@ -83,6 +84,32 @@ def test_b09_refused_requeue_leaves_the_trial_preempted_not_failed(
     code, _ = finish(process)
     end = record(trial, 1)
     assert (code, end["outcome"], end["requeue"]) == (75, "preempted", f"refused: {words}")
+
+
+@pytest.mark.parametrize("is_spent", [False, True])
+def test_b09_told_to_stop_and_not_requeued_asks_why_once_its_end_is_on_disk(
+    tmp_path: Path, is_spent: bool
+) -> None:
+    """That Slurm preempts it; not where it knows why: the sweep's budget is spent."""
+    trial = make_trial(tmp_path)
+    (tmp_path / "squeue").write_text(
+        f"#!/bin/sh\ngrep -o preempted {trial}/attempts/1.json >> {tmp_path}/seen\n"
+        "echo 2026-01-02T03:04:05 RUNNING\n"
+    )
+    (tmp_path / "squeue").chmod(0o755)
+    guard = "from orchestrator.runtime.guard import Guard"
+    spent = f"{guard}; Guard.is_spent = property(lambda self: True, lambda self, value: None)"
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    change = spent if is_spent else ""
+    process = start(trial, "bash", "-c", CHECKPOINTER, change=change, PATH=path, **TASK)
+    await_file(trial / "ready", process)
+    process.send_signal(signal.SIGUSR2)
+    assert finish(process)[0] == 75
+    end = record(trial, 1)
+    assert end["outcome"] == "preempted"
+    assert end["requeue"] == (None if is_spent else PREEMPTED_BY_SLURM)
+    assert (tmp_path / "seen").exists() is not is_spent
+    assert is_spent or (tmp_path / "seen").read_text() == "preempted\n"
 
 
 def test_b12_killed_in_mid_save_goes_on_from_the_checkpoint_before(tmp_path: Path) -> None:

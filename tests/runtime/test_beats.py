@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,22 @@ def test_beats_are_early_and_then_at_doubling_distances() -> None:
 def test_early_beat_that_comes_late_looks_for_a_successor() -> None:
     """The process was frozen: whoever waited for it has gone on after a heartbeat and a half."""
     beats = Beats(0.0, Times())
-    assert [beats.looks(at) for at in (1.0, 10.0, 16.5, 45.0)] == [False, False, True, True]
+    assert [beats.looks(at) for at in (1.0, 29.5, 30.0, 45.0)] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("late_s", [0.0, 5.0, 10.0, 14.9, 20.0, 29.0, 44.0])
+def test_beats_that_are_held_up_again_and_again_look_before_anybody_goes_on(late_s: float) -> None:
+    """Whoever saw one of them move waits for two heartbeats, and for the program's end."""
+    times = Times()
+    beats = Beats(0.0, times)
+    looked_at, gaps = 0.0, []
+    for _ in range(12):
+        at = beats.next_at + late_s
+        if beats.looks(at):
+            gaps.append(at - looked_at)
+            looked_at = at
+        beats.took_place(at)
+    assert max(gaps) < 2 * times.heartbeat_s + 1.5 * times.end_grace_s
 
 
 def test_beats_of_a_short_heartbeat_are_regular_at_once() -> None:
@@ -93,6 +110,52 @@ def test_early_beats_touch_the_claim_and_nothing_else(tmp_path: Path) -> None:
     assert (trial / "attempts").stat().st_mtime_ns == folder
     os.kill(program, 9)
     assert finish(process)[0] == 137
+
+
+def test_early_beat_that_is_to_look_finds_the_newer_attempt(tmp_path: Path) -> None:
+    trial = make_trial(tmp_path)
+    late = "from orchestrator.runtime.heartbeat import Beats; Beats.looks = lambda *_: True"
+    process = start(trial, "bash", "-c", SLEEPER, change=late, **EARLY)
+    await_pid(trial / "ready", process)
+    (trial / "attempts" / "2.json").write_text("{}")
+    assert finish(process)[0] == 1
+    assert record(trial, 1)["outcome"] == "superseded"
+
+
+def test_attempt_that_was_told_to_stop_looks_at_each_beat(tmp_path: Path) -> None:
+    trial = make_trial(tmp_path)
+    early = "from orchestrator.runtime.heartbeat import Beats; Beats.looks = lambda *_: False"
+    process = start(trial, "bash", "-c", f"trap '' USR2; {SLEEPER}", change=early, **EARLY)
+    await_pid(trial / "ready", process)
+    process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: "signal" in record(trial, 1), on_timeout=process.poll)
+    (trial / "attempts" / "2.json").write_text("{}")
+    assert finish(process)[0] == 1
+    assert record(trial, 1)["outcome"] == "superseded"
+
+
+def test_attempt_that_saw_an_earlier_one_live_waits_until_it_has_ended(tmp_path: Path) -> None:
+    trial = make_trial(tmp_path)
+    foreign_claim(trial, **job.describe_job(TASK))
+
+    def end() -> None:
+        ended = {**record(trial, 1), "outcome": "superseded", "exit_code": 143}
+        (trial / "attempts" / "new").write_text(json.dumps(ended))
+        os.replace(trial / "attempts" / "new", trial / "attempts" / "1.json")
+
+    timer = threading.Timer(1.0, end)
+
+    def live(line: str) -> None:
+        if "giving it" in line:
+            os.utime(trial / "attempts" / "1.json", (1.0, 1.0))
+        elif "lives" in line:
+            timer.start()
+
+    take_claim(TrialPaths(str(trial)), {}, AGAIN, Times(first_beat_s=30.0), live)
+    try:
+        assert "outcome" in record(trial, 1)
+    finally:
+        timer.join(60)
 
 
 def test_attempt_that_waits_for_an_earlier_one_beats_and_its_time_counts(tmp_path: Path) -> None:

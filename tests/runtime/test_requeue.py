@@ -134,6 +134,24 @@ def test_preemption_of_a_job_that_is_not_requeued_is_known_if_slurm_says_so(
     assert find_preemption(TASK) is None
 
 
+def test_slurm_is_asked_without_what_would_change_its_answer(
+    slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module that the job's script loads may set such things; squeue obeys them all."""
+    hindering = ("SLURM_TIME_FORMAT", "SLURM_CLUSTERS", "SQUEUE_PARTITION", "SQUEUE_STATES")
+    for name in hindering:
+        monkeypatch.setenv(name, "relative")
+    monkeypatch.setenv("SLURM_CONF", "/etc/there.conf")
+    for name, answer in (("squeue", "2026-01-02T03:04:05 RUNNING"), ("scontrol", "")):
+        (slurm / name).write_text(f"#!/bin/sh\nenv > {slurm}/{name}.env\necho {answer}\n")
+    assert find_preemption(TASK) == PREEMPTED_BY_SLURM
+    assert requeue_task({**TASK, "SLURM_RESTART_COUNT": "9999"}) == "requested"
+    for name in ("squeue", "scontrol"):
+        given = (slurm / f"{name}.env").read_text().splitlines()
+        assert [line for line in given if line.partition("=")[0] in hindering] == []
+        assert {"LC_ALL=C", "SLURM_CONF=/etc/there.conf"} <= set(given)
+
+
 def test_requeue_without_slurm_commands_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

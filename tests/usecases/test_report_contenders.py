@@ -71,6 +71,16 @@ def test_best_without_all_fresh_runs_has_a_mean_and_no_rank() -> None:
     assert "00002 has no rank here for want of runs: failed." in table.notes
 
 
+def test_best_with_a_fresh_run_that_diverged_has_no_mean() -> None:
+    odd = trial(7, 1, 10001, math.nan)
+    found = ranked([*OWN, *APART, FRESH[0], odd, FRESH[2]], asked(OWN[0], OWN[2]))
+    assert "mean of loss" not in texts(best(found).fresh)
+    table = fresh_table(found)
+    assert table is not None
+    note = f"00000 has no rank here, since a run diverged: {odd.name}: loss is nan."
+    assert note in table.notes
+
+
 def test_fresh_table_has_every_configuration_that_ran_there_the_best_first() -> None:
     table = fresh_table(board(trial(9, 2, 10001, 0.86)))
     assert table is not None
