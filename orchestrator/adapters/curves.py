@@ -16,7 +16,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.contract.paths import SweepPaths, TrialPaths
-from orchestrator.contract.records import MAX_METRICS_LINE_BYTES, metric_value
+from orchestrator.contract.records import (
+    MAX_METRICS_LINE_BYTES,
+    metric_value,
+    parse_metrics_line,
+)
 from orchestrator.domain.figures.curves import (
     MAX_CURVE_POINTS,
     MAX_OTHER_POINTS,
@@ -112,7 +116,10 @@ def _reports(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, object]]]:
         try:
             values, end = _PARSE(line, len(line) - len(line.lstrip()))
         except (ValueError, RecursionError):
-            continue
+            try:  # a bare nan, perhaps
+                values, end = parse_metrics_line(line.encode("utf-8", "replace")), len(line)
+            except ValueError:
+                continue
         if type(values) is not dict or line[end:].strip():
             continue
         step = values.pop("step", None)

@@ -194,7 +194,7 @@ def _tell_interruptions(interruptions: Mapping[Cause, int]) -> str:
     words = [f"{n} {_COUNTED[cause][n != 1]}" for cause, n in interruptions.items() if n]
     if not words:
         return "No interruptions, no lost nodes."
-    return "No failures, and counted against no trial: " + ", ".join(words) + "."
+    return "Interruptions, which count against no trial: " + ", ".join(words) + "."
 
 
 def _as_json(

@@ -42,6 +42,7 @@ not UTF-8, NUL bytes, UTF-16           passed over; NULs around a line, of a cra
 a byte order mark at the start         dropped
 without its newline, at the end        used if it is whole
 NaN, Infinity, 1e400                   kept: not a number, or infinite; never ranked
+nan, -nan, inf, as C and awk print     taken for NaN and Infinity: it diverged all the same
 text ("0.5"), true, null, list, object kept as they are; as the objective, never ranked
 a value over 64 KiB as JSON            left out, the others of its line are kept
 a name over 1,000 characters           left out likewise
@@ -57,6 +58,7 @@ import errno
 import json
 import math
 import os
+import re
 import stat
 
 from orchestrator.contract.errors import CorruptRecord
@@ -91,6 +93,12 @@ STOPPED_BY_BUDGET = "the spent budget"
 PREEMPTED_BY_SLURM = "not asked for: Slurm preempts the job"
 SUPERSEDED = "superseded"  # stopped itself: a newer attempt holds the trial
 
+# A string, or a number of C's printf that is none of JSON's, with its sign.
+_BARE = re.compile(
+    r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)'  # an open one goes to the end: each character is seen once
+    r"|(?<![\w.])([+-]?)(nan(?:\([^()]*\))?|inf(?:inity)?)(?!\w)",
+    re.IGNORECASE | re.DOTALL,
+)
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -184,6 +192,26 @@ class UnusableLine(ValueError):
         self.kind = kind
 
 
+def _decode(text: str) -> Any:
+    """Decode a line, also one with ``nan`` or ``-inf`` for a value, as ``printf`` spells them."""
+    try:
+        return _LINE_DECODER.decode(text)
+    except UnusableLine:
+        raise
+    except ValueError:
+        spelled = _BARE.sub(_spell_bare, text)
+        if spelled == text:
+            raise
+        return _LINE_DECODER.decode(spelled)
+
+
+def _spell_bare(found: re.Match[str]) -> str:
+    sign, word = found[1], found[2]
+    if word is None:
+        return found[0]  # a string
+    return "NaN" if word[0] in "nN" else ("-Infinity" if sign == "-" else "Infinity")
+
+
 def parse_metrics_line(line: bytes) -> dict[str, Any]:
     """Read one line that a program appended to its metrics file.
 
@@ -198,7 +226,7 @@ def parse_metrics_line(line: bytes) -> dict[str, Any]:
     if not line:
         raise UnusableLine("NUL bytes", "nothing but NUL bytes")
     try:
-        value = _LINE_DECODER.decode(line.decode("utf-8"))
+        value = _decode(line.decode("utf-8"))
     except UnusableLine:
         raise
     except RecursionError:

@@ -6,8 +6,10 @@ count. Called by ``leaderboard``; runs on the login node.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
+from decimal import Context, Decimal
 
 # Two-sided 95 % points of Student's t for 1 to 30 degrees of freedom: scipy 1.17,
 # stats.t.ppf(0.975, df); as in the NIST/SEMATECH e-Handbook, 1.3.6.7.2.
@@ -18,25 +20,34 @@ _T95 = (
     2.048407, 2.045230, 2.042272,
 )  # fmt: skip
 _Z95 = 1.959963985
+# More digits than any sum of a few floats of like size has.
+_EXACT = Context(prec=60)
 
 
 def mean_error(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean and its standard error, the deviation estimated from the values.
 
     The error is NaN for a single value, and exactly 0 for equal ones; the mean is infinite if the
-    sums overflow. The order of the values does not matter.
+    sums overflow. The order of the values does not matter, and equal sums of decimals have equal
+    means: 38.111 / 3, whatever values make it up, is one number, and shares one rank.
     """
     n = len(values)
     if n > 1 and min(values) == max(values):
         return values[0], 0.0
     try:
-        mean = math.fsum(values) / n
         if n < 2:
-            return mean, math.nan
+            return float(values[0]), math.nan
+        mean = _decimal_mean(values)
         variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
     except OverflowError:
         return math.inf, math.nan
     return mean, math.sqrt(variance / n)
+
+
+def _decimal_mean(values: Sequence[float]) -> float:
+    """Return the mean of decimal numbers, as programs spell them, rounded once, to a float."""
+    total = functools.reduce(_EXACT.add, map(Decimal, map(repr, map(float, values))))
+    return float(_EXACT.divide(total, Decimal(len(values))))
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:

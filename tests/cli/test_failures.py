@@ -71,7 +71,7 @@ def test_groups_are_shown_with_a_traceback_each(
         "    | line of attempt 1",
         "  next: nothing: it went again, and has a result",
         "",
-        "No failures, and counted against no trial: 1 preemption.",
+        "Interruptions, which count against no trial: 1 preemption.",
     ]
 
 

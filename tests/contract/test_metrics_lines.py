@@ -4,6 +4,7 @@ import tracemalloc
 
 import pytest
 
+from orchestrator.adapters.curves import parse_curves
 from orchestrator.contract import records
 from orchestrator.contract.records import dump_record, fold_metrics, parse_record
 
@@ -13,6 +14,40 @@ GOOD = b'{"loss": 1}\n'
 def fold(data):
     metrics, _, _, problems = fold_metrics(data.split(b"\n"))
     return metrics, problems
+
+
+@pytest.mark.parametrize("spelled", ["nan", "-nan", "NAN", "-nan(0x8000000000000)", "+nan"])
+def test_nan_as_printf_spells_it_takes_the_place_of_an_earlier_value(spelled):
+    metrics, problems = fold(GOOD + f'{{"step": 2, "loss": {spelled}}}\n'.encode())
+    assert math.isnan(metrics["loss"])
+    assert problems == []
+    (curve,) = parse_curves([f'{{"step": 2, "loss": {spelled}}}'], ["loss"]).values()
+    assert curve == [(2, None)]
+
+
+@pytest.mark.parametrize(
+    ("data", "metrics", "problems"),
+    [
+        (GOOD + b'{"loss": inf}\n', {"loss": math.inf}, []),
+        (GOOD + b'{"loss": -INF, "nan": "inf nan"}\n', {"loss": -math.inf, "nan": "inf nan"}, []),
+        (GOOD + b'{"loss": +infinity}\n', {"loss": math.inf}, []),
+        (GOOD + b'{"loss": 1.nan}\n', {"loss": 1}, ["line 2: not JSON"]),
+        (GOOD + b'{"loss": nano}\n', {"loss": 1}, ["line 2: not JSON"]),
+        (GOOD + b"{nan: 1}\n", {"loss": 1}, ["line 2: not JSON"]),
+        (GOOD + b'{"nan": nan, "nan": 1}\n', {"loss": 1}, ["line 2: key 'nan' stands twice"]),
+    ],
+)
+def test_bare_infinities_count_and_other_bare_words_do_not(data, metrics, problems):
+    found, said = fold(data)
+    assert found == metrics
+    assert len(said) == len(problems)
+    assert all(words in text for words, text in zip(problems, said, strict=True))
+
+
+@pytest.mark.parametrize("piece", ['"\\', "nan(", '"\\"', "nan ", "inf"])
+def test_long_lines_of_odd_pieces_are_read_in_one_go(piece):
+    """Each character is looked at once: what takes their square would not end here."""
+    assert fold(b'{"a": ' + piece.encode() * 100_000 + b"\n")[0] == {}
 
 
 @pytest.mark.parametrize(

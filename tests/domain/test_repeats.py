@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from orchestrator.domain.repeats import mean_interval, student_t95
+from orchestrator.domain.repeats import mean_error, mean_interval, student_t95
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 40])
@@ -32,3 +32,14 @@ def test_mean_interval_equal_values_have_width_zero():
 @pytest.mark.parametrize("df", [*range(1, 41), 60, 120, 1000, 10**6])
 def test_student_t95_degrees_of_freedom_agree_with_scipy(df):
     assert student_t95(df) == pytest.approx(stats.t.ppf(0.975, df), rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 7])
+def test_mean_of_equal_decimal_sums_is_one_number(n):
+    """12.703 + 12.704 + 12.704 and 12.702 + 12.703 + 12.706 are one sum, and share a rank."""
+    rng = np.random.default_rng(n)
+    for _ in range(200):
+        steps = rng.integers(-400, 400, n - 1)
+        moved = [*(12_703 + steps).tolist(), 12_703 * n - int((12_703 + steps).sum())]
+        assert mean_error([each / 1000 for each in moved])[0] == 12.703
+    assert mean_error([12.703, 12.704, 12.704])[0] == mean_error([12.702, 12.703, 12.706])[0]
