@@ -80,6 +80,11 @@ def list_trials(sweep: SweepPaths) -> list[str]:
     return [name for _, name, _ in _list_entries(sweep)[0]]
 
 
+def is_trial_name(name: str) -> bool:
+    """Tell whether a directory of that name would be a trial's."""
+    return _TRIAL_NAME.fullmatch(name) is not None
+
+
 def read_trial(paths: TrialPaths) -> TrialFiles:
     """Read one trial's files, without the cache. See ``Scan`` for a whole sweep."""
     return _read_trial(paths)

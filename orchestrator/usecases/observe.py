@@ -16,7 +16,7 @@ from orchestrator.adapters import slurm_cli
 from orchestrator.adapters.import_folder import read_import
 from orchestrator.adapters.journal import JournalState, Submission
 from orchestrator.adapters.slurm_cli import TaskState
-from orchestrator.adapters.trial_dir import Scan, scan_sweep
+from orchestrator.adapters.trial_dir import Scan, is_trial_name, scan_sweep
 from orchestrator.contract import records
 from orchestrator.contract.errors import ClusterUnreachable, CorruptRecord
 from orchestrator.contract.paths import SweepPaths
@@ -190,7 +190,8 @@ def _find_gone(
     return tuple(
         name
         for name in sorted(absent)
-        if name.partition("-")[2] not in again
+        if is_trial_name(name)  # a journal is a file, too
+        and name.partition("-")[2] not in again
         # Looked for once more: a submission may have made it after the others were read.
         and not os.path.lexists(sweep.trial(name).root)
     )

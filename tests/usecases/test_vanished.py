@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.adapters import journal
 from orchestrator.cli.main import run
 from orchestrator.contract.paths import SweepPaths
 from orchestrator.contract.states import TrialState
@@ -70,3 +71,19 @@ def test_every_view_goes_on_without_the_spec_that_says_what_it_was(
     for command in ("costs", "report", "failures"):
         assert run([command, "s"]) == 0, command
     assert run(["export", "s", "--to", "csv", "json", "latex", "optuna"]) == 0
+
+
+def test_names_in_the_journal_that_are_no_trials_are_not_missed(sweep: SweepPaths) -> None:
+    with journal.lock(sweep) as writer:
+        for name in (
+            "",
+            "..",
+            "00001",
+            "x-aaaa",
+            "\x1b[2J",
+            "00001-aaaa/../..",
+            "9" * 5000 + "-aaaa",
+        ):
+            writer.write("intent", token="s-0", executor="local", trials=[name])
+    assert observe_results(sweep).gone == ()
+    assert collect_now(sweep).problems == []
