@@ -280,15 +280,19 @@ def test_supervisor_is_named(sweep: SweepPaths) -> None:
     assert Watcher(sweep).look().supervisor == "nobody supervises it: make supervise"
 
 
-def test_sweep_is_not_over_while_its_supervisor_may_submit_what_failed_again(
-    sweep: SweepPaths, slurm: FakeSlurm
-) -> None:
+def end_all_but_one_that_was_killed(sweep: SweepPaths, slurm: FakeSlurm) -> None:
     answer_squeue(slurm)
     for name in NAMES[2:]:
         shutil.rmtree(sweep.trial(name).attempts, ignore_errors=True)
         write_result(sweep.trial(name), {"loss": 1.0})
     killed = ended(NAMES[1], 1, records.FAILED, kind="killed", exit_code=-9, token=TOKEN)
     write(sweep.trial(NAMES[1]).attempt(1), dump_record(killed))
+
+
+def test_sweep_is_not_over_while_its_supervisor_may_submit_what_failed_again(
+    sweep: SweepPaths, slurm: FakeSlurm
+) -> None:
+    end_all_but_one_that_was_killed(sweep, slurm)
     watcher = Watcher(sweep)
     argv = [sys.executable, "-c", SUPERVISOR, sweep.root]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -310,10 +314,7 @@ def test_sweep_is_not_over_while_its_supervisor_may_submit_what_failed_again(
 def test_sweep_whose_failed_trials_nobody_submits_again_is_over(
     sweep: SweepPaths, slurm: FakeSlurm
 ) -> None:
-    answer_squeue(slurm)
-    for name in NAMES[2:]:
-        shutil.rmtree(sweep.trial(name).attempts, ignore_errors=True)
-        write_result(sweep.trial(name), {"loss": 1.0})
+    end_all_but_one_that_was_killed(sweep, slurm)
     assert Watcher(sweep).look().is_over
 
 
